@@ -1,0 +1,1 @@
+"""Per-step rewards where the environment gives none."""

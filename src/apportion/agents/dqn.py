@@ -1,0 +1,106 @@
+"""Deep Q-network, double and dueling on request: the whole algorithm.
+
+Mnih et al. 2015 (Nature 518); double: van Hasselt et al. 2016, arXiv 1509.06461; dueling: Wang et al. 2016, 1511.06581.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from apportion.agents.base import Due, Noise, Vector, load_module_state, module_state, regression
+from apportion.config import DQNConfig
+from apportion.nets.mlp import MLP
+from apportion.nets.normalizer import RunningNorm
+from apportion.nets.optim import Adam, polyak_
+from apportion.rng import Streams
+from apportion.types import Batch, Metrics, Spec
+
+
+def epsilon(config: DQNConfig, step: int) -> float:
+    """Exploration after `step` env steps: linear from eps_l to eps_r over eps_decay, then constant."""
+    return config.eps_l + (config.eps_r - config.eps_l) * min(1.0, step / max(1, config.eps_decay))
+
+
+class QNetwork(nn.Module):
+    """(n, o) -> (n, actions). Dueling: one value and the advantages less their mean (Wang et al., eq. 9)."""
+
+    def __init__(self, size: int, hidden: tuple[int, ...], actions: int, dueling: bool, generator: torch.Generator):
+        super().__init__()
+        self.dueling = dueling
+        self.net = MLP((size, *hidden, actions + dueling), generator)
+
+    def forward(self, x: Float[Tensor, "n o"]) -> Float[Tensor, "n actions"]:
+        out = self.net(x)
+        if not self.dueling:
+            return out
+        advantage = out[:, 1:]
+        return out[:, :1] + advantage - advantage.mean(-1, keepdim=True)
+
+
+def q_loss(agent: DQN, batch: Batch) -> tuple[Tensor, Metrics]:
+    """Q(s, a) towards r + discount Q'(s', a'), a' greedy by the target network, or by the online one (double)."""
+    with torch.no_grad():
+        next_obs = agent.encode(batch.next_obs)
+        next_q = agent.target(next_obs)
+        chooser = agent.critic(next_obs) if agent.config.double else next_q
+        best = next_q.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+        target = batch.reward + batch.discount * best
+    q = agent.critic(agent.encode(batch.obs)).gather(-1, batch.act[:, None]).squeeze(-1)
+    loss = regression(q, target, agent.config.critic_loss)
+    return loss, {"q_loss": loss.detach(), "q": q.detach().mean()}
+
+
+class DQN(nn.Module):
+    """One Q-network, epsilon-greedy, a hard target copy every `train_target` updates."""
+
+    def __init__(
+        self, spec: Spec, config: DQNConfig, generator: torch.Generator, norm: RunningNorm | None, device: torch.device
+    ):
+        super().__init__()
+        self.config, self.actions = config, spec.act_dim
+        self.encode = Vector(spec, norm)
+        self.critic = QNetwork(self.encode.size, config.hidden, spec.act_dim, config.dueling, generator)
+        self.target = QNetwork(self.encode.size, config.hidden, spec.act_dim, config.dueling, generator)
+        self.target.load_state_dict(self.critic.state_dict())
+        self.to(device)
+        self.optim = {"q": Adam(list(self.critic.parameters()), config.q_lr, config.adam_eps)}
+        self.updates = 0
+
+    def act_noise(self, streams: Streams, n: int) -> Noise:
+        draw = streams.generator("act")
+        return {
+            "uniform": torch.from_numpy(draw.random(n)),
+            "action": torch.from_numpy(draw.integers(self.actions, size=n)),
+        }
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, noise: Noise | None, step: int) -> Tensor:
+        greedy = self.critic(self.encode(obs)).argmax(-1)
+        if noise is None:
+            return greedy
+        explore = noise["uniform"].to(obs.device) < epsilon(self.config, step)
+        return torch.where(explore, noise["action"].to(obs.device), greedy)
+
+    def update_noise(self, streams: Streams, n: int) -> Noise:
+        return {}
+
+    def due(self) -> Due:
+        self.updates += 1
+        return Due(policy=True, target=self.updates % self.config.train_target == 0)
+
+    def update(self, batch: Batch, noise: Noise, due: Due) -> Metrics:
+        loss, metrics = q_loss(self, batch)
+        self.optim["q"].minimize(loss)
+        if due.target:
+            polyak_(self.target, self.critic, 0.0)
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        return module_state(self, self.optim, updates=self.updates)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.updates = load_module_state(self, self.optim, state)["updates"]

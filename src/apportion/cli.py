@@ -1,0 +1,275 @@
+"""The command line: one thin function per verb. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from apportion.flags import TrainRequest
+    from apportion.types import Episode, Spec
+
+T = TypeVar("T")
+
+HELP = """\
+usage: apportion VERB [...]
+
+Per-step rewards where the environment gives none.
+
+  train [PRESET] --env ENV   train an agent: --alg rrd|rd|ircr|uniform|none, --basis-alg sac|td3|ddpg|dqn
+  resume RUN                 go on with a run that was stopped, exactly where it was
+  evaluate RUN               play episodes with a run's policy and audit its rewards
+  report RUN...              write an HTML page with learning curves and credit pictures
+  check ENV                  tell whether an environment will work, and what to change
+  demo                       Reacher-v5 from episodic returns alone, and its report (about 5 minutes on 2 cores)
+  presets                    list the named settings
+
+  apportion VERB --help      the flags of one verb
+  apportion --version
+
+examples:
+  apportion train rrd-sac --env HalfCheetah-v5
+  apportion train --env Hopper-v5 --alg rrd --basis-alg td3 --rrd-bias-correction --seeds 0,1,2
+  apportion report runs/HalfCheetah-v5-rrd-sac-0
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns the exit code: 0 done, 1 the answer is no, 2 a slip of the user's, 130 stopped."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"apportion {version('apportion')}")
+        return 0
+    if words[0] not in VERBS:
+        return _unknown(words[0])
+    sys.path.append(str(Path.cwd()))  # module:Class is the user's own file, most often in this directory
+    return guarded(lambda: VERBS[words[0]](words[1:]))
+
+
+def guarded(verb: Callable[[], int]) -> int:
+    """Run `verb`; a user's slip, Ctrl-C and a closed pipe end in one line and an exit code, not in a traceback."""
+    try:
+        return verb()
+    except KeyboardInterrupt as stop:
+        print(f"\napportion: stopped{f': {stop}' if str(stop) else ''}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
+        return 141
+    except Exception as error:
+        from apportion.types import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"apportion: {error}", file=sys.stderr)
+        return 2
+
+
+def _unknown(word: str) -> int:
+    import difflib
+
+    near = difflib.get_close_matches(word, [*VERBS, "--help", "--version"], 1, 0.5)
+    what = "flag" if word.startswith("-") else "verb"
+    hint = f"; did you mean {near[0]}?" if near else ""
+    print(f"apportion: unknown {what} {word!r}{hint} (see apportion --help)", file=sys.stderr)
+    return 2
+
+
+def _train(argv: list[str]) -> int:
+    from apportion.flags import parse_train
+
+    request = parse_train(argv)
+    if request.options.seeds:
+        return _train_seeds(request)
+    from apportion.train.online import train
+
+    run = Path(request.options.runs_dir) / request.name
+    with_way_back(
+        run, lambda: train(request.config, run, log=request.options.sinks, command=["apportion", "train", *argv])
+    )
+    return ended(run)
+
+
+def with_way_back(run: Path, work: Callable[[], T]) -> T:
+    """Do `work`; after Ctrl-C say how to go on, if there is anything to go on with."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        pattern = "checkpoints/step_*/manifest.json"
+        kept = any(run.glob(pattern)) or any(run.glob(f"seed_*/{pattern}"))
+        raise KeyboardInterrupt(
+            f"go on with apportion resume {run}" if kept else "before the first checkpoint"
+        ) from None
+
+
+def ended(run: Path) -> int:
+    """Exit code of a run that returned: after a first Ctrl-C it has saved, said so, and is not finished."""
+    import json
+
+    return 0 if json.loads((run / "run.json").read_text()).get("finished") else 130
+
+
+def _train_seeds(request: TrainRequest) -> int:
+    from apportion.flags import multi_name, with_seed
+    from apportion.train.seeds import Job, at_once, run_all
+    from apportion.types import UserError
+
+    root = Path(request.options.runs_dir) / multi_name(request)
+    seeds = request.options.seed_list
+    taken = [seed for seed in seeds if (root / f"seed_{seed}").exists()]
+    if taken:
+        raise UserError(f"{root / f'seed_{taken[0]}'} exists already: apportion resume {root}, or another --name")
+    jobs = [Job(f"seed {seed}", ("train", *with_seed(request, seed)), root / f"seed_{seed}") for seed in seeds]
+    threads = request.config.threads
+    count = at_once(request.options.jobs, threads)
+    return _finish(root, with_way_back(root, lambda: run_all(jobs, count, threads, request.config.steps)))
+
+
+def _finish(root: Path, codes: list[int]) -> int:
+    """One report over all seeds that got anywhere; the exit code says whether all did."""
+    if any(codes):
+        print(f"{sum(1 for code in codes if code)} of {len(codes)} failed", file=sys.stderr)
+    if not all(codes):
+        from apportion.report.html import write_report
+
+        print(f"report: {write_report([root], root / 'report.html')}")
+    return 1 if any(codes) else 0
+
+
+def _resume(argv: list[str]) -> int:
+    from apportion.flags import Parser
+
+    parser = Parser("apportion resume", "Go on with a run from its newest complete checkpoint.")
+    parser.add_argument("run", type=Path, help="run directory, or one over several seeds")
+    parser.add_argument("--log", default="", help="also log to tensorboard, wandb, trackio")
+    parser.add_argument("--jobs", type=int, default=0, help="of several seeds, so many at once")
+    args = parser.parse(argv)
+    seeds = sorted(args.run.glob("seed_*/config.json"))
+    if seeds and not (args.run / "config.json").exists():
+        return _resume_seeds(args.run, [path.parent for path in seeds], args.jobs, args.log)
+    from apportion.train.online import resume
+
+    sinks = tuple(name for name in args.log.split(",") if name)
+    with_way_back(args.run, lambda: resume(args.run, log=sinks))
+    return ended(args.run)
+
+
+def _resume_seeds(root: Path, runs: list[Path], jobs: int, log: str) -> int:
+    import json
+
+    from apportion.train.seeds import Job, at_once, run_all
+
+    config = json.loads((runs[0] / "config.json").read_text())
+    threads, steps = config["threads"], config["steps"]
+    log_flag = ("--log", log) if log else ()
+    todo = [Job(run.name.replace("_", " "), ("resume", str(run), *log_flag), run) for run in runs]
+    return _finish(root, with_way_back(root, lambda: run_all(todo, at_once(jobs, threads), threads, steps)))
+
+
+def _evaluate(argv: list[str]) -> int:
+    from apportion.flags import Parser
+
+    parser = Parser("apportion evaluate", "Play episodes with a run's policy, without exploration noise.")
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--episodes", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the environment's resets (default: 0)")
+    parser.add_argument("--video", type=Path, nargs="?", const=Path(), help="film one episode: FILE, or RUN/video.mp4")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint's directory (default: the newest complete one)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    args = parser.parse(argv)
+    from apportion.types import UserError
+
+    if args.episodes < 1:
+        raise UserError(f"--episodes {args.episodes}: at least 1 is needed")
+    if not (args.run / "config.json").exists() and any(args.run.glob("seed_*/config.json")):
+        raise UserError(f"{args.run} holds several seeds: name one, for example {args.run / 'seed_0'}")
+    from apportion.train.evaluate import evaluate_run
+
+    video = args.run / "video.mp4" if args.video == Path() else args.video
+    result = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, video=video, checkpoint=args.checkpoint)
+    _show_evaluation(result, as_json=args.json)
+    if video is not None and not args.json:
+        print(f"video    {video}")
+    return 0
+
+
+def _show_evaluation(result: dict, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(result))
+        return
+    from statistics import fmean, pstdev
+
+    returns, lengths = result["returns"], result["lengths"]
+    print(f"episodes {len(returns)}, of {fmean(lengths):.0f} steps in the mean")
+    print(f"return   {fmean(returns):.2f} +- {pstdev(returns):.2f} (from {min(returns):.2f} to {max(returns):.2f})")
+    for name, value in (result.get("audit") or {}).items():
+        print(f"audit    {name} {value:.3f}" if isinstance(value, int | float) else f"audit    {name} not defined here")
+
+
+def _report(argv: list[str]) -> int:
+    from apportion.flags import Parser
+
+    parser = Parser("apportion report", "Write one self-contained HTML page, and PNGs beside it, about runs.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones over several seeds")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the first RUN)")
+    args = parser.parse(argv)
+    from apportion.report.html import write_report
+
+    print(f"report: {write_report(args.runs, args.out or args.runs[0] / 'report.html')}")
+    return 0
+
+
+def _check(argv: list[str]) -> int:
+    from apportion.flags import Parser
+
+    parser = Parser("apportion check", "Tell whether an environment will work here: exit code 0 yes, 1 no.")
+    parser.add_argument("env", help="Gymnasium id, or module:Class")
+    args = parser.parse(argv)
+    from apportion.envs.check import check, render
+
+    findings = check(args.env, probe=_probe)
+    print(render(findings))
+    return 1 if any(finding.ok is False for finding in findings) else 0
+
+
+def _probe(spec: Spec, episode: Episode) -> None:
+    from apportion.train.online import probe_update
+
+    probe_update(spec, episode)
+
+
+def _demo(argv: list[str]) -> int:
+    return importlib.import_module("apportion.demo").main(argv)
+
+
+def _presets(argv: list[str]) -> int:
+    from apportion.flags import Parser
+
+    Parser("apportion presets", "List the named settings of apportion train.").parse(argv)
+    from apportion.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        print(f"{name:<20} {preset.about}")
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "report": _report,
+    "check": _check,
+    "demo": _demo,
+    "presets": _presets,
+}

@@ -1,0 +1,206 @@
+"""Typed settings: every flag of `apportion train`, one frozen dataclass per room, to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from apportion.types import UserError
+
+C = TypeVar("C")
+Alg = Literal["rrd", "rd", "ircr", "uniform", "none"]
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905)."""
+
+    hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer, of policy and critics
+    pi_lr: float = 3e-4  # step size of the policy
+    q_lr: float = 3e-4  # step size of the critics
+    polyak: float = 0.995  # share of the old target kept at each update
+    alpha_init: float = 1.0  # first temperature
+    alpha_lr: float = 3e-4  # step size of the log temperature; 0 keeps it fixed at alpha_init
+    train_target: int = 1  # target networks move every so many updates
+    critic_loss: Literal["mse", "huber"] = "mse"
+    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+
+
+@dataclass(frozen=True)
+class TD3Config:
+    """Twin delayed DDPG (Fujimoto et al. 2018, arXiv 1802.09477)."""
+
+    hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer, of policy and critics
+    pi_lr: float = 3e-4  # step size of the policy
+    q_lr: float = 3e-4  # step size of the critics
+    polyak: float = 0.995  # share of the old target kept at each move
+    std_act: float = 0.1  # exploration noise, in units of the action range [-1, 1]
+    pi_t_std: float = 0.2  # target policy smoothing noise
+    pi_t_clip: float = 0.5  # and where it is clipped
+    pi_delay_freq: int = 2  # the policy steps every so many critic updates
+    train_target: int = 2  # target networks move every so many updates
+    critic_loss: Literal["mse", "huber"] = "mse"
+    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+
+
+@dataclass(frozen=True)
+class DDPGConfig:
+    """Deep deterministic policy gradient (Lillicrap et al. 2016, arXiv 1509.02971)."""
+
+    hidden: tuple[int, ...] = (400, 300)  # units of each hidden layer, of policy and critic
+    pi_lr: float = 1e-4  # step size of the policy
+    q_lr: float = 1e-3  # step size of the critic
+    polyak: float = 0.999  # share of the old target kept at each move
+    std_act: float = 0.1  # exploration noise, in units of the action range [-1, 1]
+    q_reg: float = 1e-2  # L2 regularisation of the critic's weights
+    train_target: int = 2  # target networks move every so many updates
+    critic_loss: Literal["mse", "huber"] = "mse"
+    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Deep Q-network (Mnih et al. 2015), double (van Hasselt et al. 2016) and dueling (Wang et al. 2016)."""
+
+    hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    q_lr: float = 6.25e-5  # step size
+    adam_eps: float = 1.5e-4  # Adam's epsilon
+    double: bool = False  # choose the next action by the online network
+    dueling: bool = False  # value and advantage streams
+    train_target: int = 8000  # hard target copy every so many updates
+    eps_l: float = 1.0  # first epsilon
+    eps_r: float = 0.01  # last epsilon
+    eps_decay: int = 250_000  # env steps from the first to the last
+    critic_loss: Literal["mse", "huber"] = "huber"
+    max_grad_norm: float = 0.0  # clip the gradient to this norm; 0: never
+
+
+AgentConfig = SACConfig | TD3Config | DDPGConfig | DQNConfig
+AGENTS: dict[str, type] = {"sac": SACConfig, "td3": TD3Config, "ddpg": DDPGConfig, "dqn": DQNConfig}
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Where the per-step reward comes from (Ren et al. 2022, arXiv 2111.13485; IRCR: Gangwani et al. 2020)."""
+
+    alg: Alg = "rrd"  # rrd, rd: learned; ircr: guidance rewards; uniform: R/T for every step; none: the env's own
+    target: Literal["mean", "sum"] = "mean"  # regress R/T on the mean reward, or R on T times it
+    rrd_batch_size: int = 256  # steps per reward update, over all subsets
+    rrd_sample_size: int = 64  # K, steps per subset
+    rrd_bias_correction: bool = False  # RRD-L(RD): subtract the variance term
+    rrd_ensemble: int = 1  # reward networks; the reward is their mean
+    r_lr: float = 3e-4  # step size of the reward network
+    r_hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    reward_scale: Literal["none", "running"] = "none"  # divide the target by a running scale of R/T, multiply the output
+    episode_sampling: Literal["length", "uniform"] = "length"  # how episodes are drawn
+    return_correction: bool = False  # r += (R - sum r)/T: stored episodes' rewards add up to their return
+    ircr_variant: Literal["rrd", "official"] = "rrd"  # credit R (the RRD code's form) or R/T (the IRCR paper's)
+
+    def __post_init__(self) -> None:
+        if self.alg == "rrd":
+            if self.rrd_sample_size < 1 or self.rrd_batch_size < self.rrd_sample_size or self.rrd_batch_size % self.rrd_sample_size:
+                raise UserError(
+                    f"--rrd-batch-size {self.rrd_batch_size} must be a multiple of --rrd-sample-size {self.rrd_sample_size} "
+                    f"(the batch is made of whole subsets): try --rrd-batch-size {max(4, self.rrd_batch_size // max(self.rrd_sample_size, 1)) * max(self.rrd_sample_size, 1)}"
+                )
+            if self.rrd_bias_correction and self.rrd_sample_size < 2:
+                raise UserError("--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance")
+        if self.rrd_ensemble < 1:
+            raise UserError(f"--rrd-ensemble {self.rrd_ensemble}: at least 1 reward network is needed")
+
+    @property
+    def learned(self) -> bool:
+        return self.alg in ("rrd", "rd")
+
+    @property
+    def subsets_per_update(self) -> int:
+        """m: 256 // 64 = 4 as released; `rd` sees as many episodes, each whole."""
+        return max(1, self.rrd_batch_size // self.rrd_sample_size)
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """One run of `apportion train`."""
+
+    env: str  # Gymnasium id, or module:Class
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    agent: AgentConfig = field(default_factory=SACConfig)
+    env_type: Literal["ep_rews", "normal"] = "ep_rews"  # is the reward withheld until the episode's end?
+    steps: int = 1_000_000  # env steps in all
+    seed: int = 0
+    num_envs: int = 1  # environments stepped side by side
+    vector: Literal["sync", "async"] = "sync"  # in this process, or one process each
+    timesteps: int = 1  # env steps per iteration
+    train_batches: int = 1  # gradient steps per iteration
+    warmup: int = 10_000  # env steps of uniformly random actions before the first update
+    batch_size: int = 256  # transitions per agent update
+    buffer_size: int = 1_000_000  # observations kept (an episode of T steps takes T + 1)
+    gamma: float = 0.99
+    obs_normalization: bool = False  # running mean and deviation, frozen in evaluation
+    eval_every: int = 10_000  # env steps between evaluations
+    test_rollouts: int = 10  # episodes per evaluation
+    test_timesteps: int = 0  # cut evaluation episodes after so many steps; 0: the env's own limit
+    log_every: int = 1_000  # env steps between lines of metrics.jsonl
+    save_freq: int = 50_000  # env steps between checkpoints
+    keep_checkpoints: int = 2
+    device: str = "cpu"  # cpu, cuda, cuda:1
+    threads: int = 1  # torch threads on the CPU
+    compile: bool = False  # compile the update (pays after some ten thousand updates)
+    bf16: bool = False  # bfloat16 matrix products (needs hardware that has them)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "timesteps", "batch_size", "eval_every", "test_rollouts", "log_every", "save_freq", "threads", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.gamma <= 1:
+            raise UserError(f"--gamma must lie in [0, 1], not {self.gamma}")
+
+    @property
+    def basis_alg(self) -> str:
+        return next(name for name, cls in AGENTS.items() if isinstance(self.agent, cls))
+
+
+def to_json(config: Any) -> Any:
+    """A dataclass as plain dictionaries and lists; members of a union of dataclasses carry their class name as "kind"."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        out = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"kind": type(config).__name__, **out}
+    if isinstance(config, tuple | list):
+        return [to_json(x) for x in config]
+    return config
+
+
+def from_json(cls: type[C], data: Any) -> C:
+    """The inverse of `to_json`. Raises UserError for unknown or missing fields and wrong types."""
+    return _parse(cls, data, cls.__name__)
+
+
+def _parse(hint: Any, data: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        kind = data.get("kind") if isinstance(data, dict) else None
+        for option in args:
+            if dataclasses.is_dataclass(option) and kind == option.__name__:  # type: ignore[attr-defined]
+                return _parse(option, data, where)
+        raise UserError(f"{where}: kind {kind!r} is none of {', '.join(a.__name__ for a in args)}")
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        known = {f.name for f in dataclasses.fields(hint)}
+        unknown = set(data) - known - {"kind"}
+        if unknown:
+            raise UserError(f"{where}: unknown field {sorted(unknown)[0]!r}; known: {', '.join(sorted(known))}")
+        return hint(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in data.items() if k != "kind"})  # type: ignore[operator]
+    if origin is tuple:
+        return tuple(_parse(args[0], x, where) for x in data)
+    if origin is Literal:
+        if data not in args:
+            raise UserError(f"{where}: {data!r} is none of {', '.join(map(str, args))}")
+        return data
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, hint) or (hint is int and isinstance(data, bool)):
+        raise UserError(f"{where}: expected {hint.__name__}, not {data!r}")
+    return data

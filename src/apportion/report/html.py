@@ -1,0 +1,333 @@
+"""One self-contained page about one run or many: results, pictures, settings, versions; no script, no network."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from apportion.report import plots
+from apportion.report.runs import (
+    Credit,
+    Group,
+    Run,
+    audit_values,
+    evaluation_returns,
+    find,
+    flat,
+    group,
+    metric_values,
+    read,
+)
+from apportion.report.stats import bootstrap_ci, iqm
+from apportion.report.style import number, pretty, save, svg
+from apportion.run.files import write_atomic
+from apportion.types import UserError
+
+AUDIT = {"pearson": "Pearson", "spearman": "Spearman", "r2_return": "R² of the return"}
+# columns of metrics.jsonl worth a panel, in this order; others stay in the file
+TRAINING = {
+    "return": "Return in training",
+    "reward/R_loss": "R_loss, reward model",
+    "reward/R_var": "R_var, of the estimate",
+    "agent/q_loss": "Critic loss",
+    "agent/pi_loss": "Policy loss",
+    "agent/alpha": "Temperature",
+}
+POINTS = 250  # of a training curve: more cannot be told apart in a panel two inches wide
+CSS = """
+:root { color-scheme: light dark; --ink: #22272e; --faint: #5f6873; --line: #e1e4e8; --paper: #fff; --card: #f6f7f9; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e6ea; --faint: #9aa4af; --line: #363c44; --paper: #16191d; --card: #1f2329; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 56rem; color: var(--ink); background: var(--paper);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .35rem; } h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; }
+h3 { font-size: 1.05rem; margin: 2.2rem 0 .4rem; } p { margin: .5rem 0; } .faint, figcaption { color: var(--faint); }
+figure { margin: 1rem 0 1.8rem; } figcaption { font-size: .88rem; margin-top: .5rem; }
+figure img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+  border-radius: 8px; padding: 10px; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; width: 100%; margin: .8rem 0; }
+th, td { text-align: left; padding: .42rem .8rem .42rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--faint); font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
+code { font-size: .88em; overflow-wrap: anywhere; }
+.note { border-left: 3px solid #e69f00; background: var(--card); padding: .5rem .9rem; margin: .6rem 0;
+  border-radius: 0 6px 6px 0; }
+"""
+
+
+def write_report(runs: list[Path], out: Path) -> Path:
+    """Write one HTML page about `runs` to `out` and its pictures as PNG files beside it; returns the page's path.
+
+    runs: run directories, or directories of seed_0, seed_1, ...; runs that differ only in the seed are put together.
+    out: the page, or a directory in which it is to be called report.html.
+    Raises UserError for no runs, a path that is no run, a damaged config.json, or a full disk. Unfinished runs, runs without
+    evaluations and damaged lines or credit files are reported on the page, not refused.
+    """
+    if not runs:
+        raise UserError("report needs at least one run directory")
+    page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+    paths = dict.fromkeys(p.resolve() for path in runs for p in find(path))  # each run once
+    groups = group(read(path) for path in paths)
+    envs = list(dict.fromkeys(g.env for g in groups))
+    album = Album(page)
+    body = []
+    for env in envs:
+        body += [f"<h2>{escape(env)}</h2>\n"] if len(envs) > 1 else []  # else the page's title says it
+        body.append(_section(env, [g for g in groups if g.env == env], album))
+    title = ", ".join(envs)
+    count = sum(len(g.runs) for g in groups)
+    html = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,"><title>{escape(title)}: apportion report</title><style>{CSS}</style></head><body>
+<h1>{escape(title)}</h1>
+<p class="faint">{_count(count, "run")}, reported by <code>apportion report</code>. Returns are those of evaluation
+episodes on separate environments with fixed seeds, the policy deterministic.</p>
+{"".join(body)}{_settings(groups)}{_versions(groups)}
+</body></html>
+"""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(page, html.encode())
+    return page
+
+
+class Album:
+    """Puts each figure beside the page as PNG and gives the HTML that shows it as SVG."""
+
+    def __init__(self, page: Path):
+        self.page = page
+
+    def show(self, fig: Figure, name: str, alt: str, caption: str) -> str:
+        """alt, caption: plain text. An SVG in an <img> keeps its ids to itself, so that many fit on one page."""
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        save(fig, self.page.with_name(f"{self.page.stem}-{slug}.png"))
+        data = base64.b64encode(svg(fig).encode()).decode()
+        image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+        return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def _section(env: str, groups: Sequence[Group], album: Album) -> str:
+    curves = {g.label: g.curve(evaluation_returns) for g in groups}
+    parts = [_results(groups, curves)]
+    credits_of = {g.label: _credits(g) for g in groups}
+    notes = [note for g in groups for note in _notes(g)] + [n for _, found in credits_of.values() for n in found]
+    parts += [f'<p class="note">{escape(note)}</p>\n' for note in notes]
+    drawn = [c for c in curves.values() if c is not None]
+    if drawn:
+        fig = plots.learning_curves(drawn, title=f"{env}: return in evaluation", labels=[g.label for g in groups])
+        parts.append(album.show(fig, f"{env} curves", f"Learning curves on {env}", _curve_caption(drawn)))
+    parts.append(_audit(env, groups, album))
+    for g in groups:
+        if found := credits_of[g.label][0]:
+            parts.append(_credit(env, g, found, album))
+    parts.append(_training(env, groups, album))
+    return "".join(parts)
+
+
+def _results(groups: Sequence[Group], curves: dict[str, plots.Curve | None]) -> str:
+    rows = []
+    for g in groups:
+        curve, pearson = curves[g.label], g.curve(audit_values("pearson"))
+        if curve is None:
+            rows.append([pretty(g.label), "no evaluation yet", "", str(len(g.runs)), "", "", ""])
+            continue
+        low, high = bootstrap_ci(curve.values[:, -1])
+        r2 = g.curve(audit_values("r2_return"))
+        rows.append([
+            pretty(g.label),
+            _value(float(iqm(curve.values[:, -1]))),
+            f"{_value(float(low))} to {_value(float(high))}" if np.isfinite(low) else "one seed",
+            str(len(curve.values)),
+            f"{int(curve.steps[-1]):,}",
+            "" if pearson is None else number(float(iqm(pearson.values[:, -1]))),
+            "" if r2 is None else number(float(iqm(r2.values[:, -1]))),
+        ])  # fmt: skip
+    head = ["method", "return (IQM)", "95 % interval", "seeds", "at step", "Pearson", "R² of return"]
+    return _table(head, rows, numeric=set(range(1, 7)))
+
+
+def _notes(g: Group) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    notes, name = [], pretty(g.label)
+    for run in g.runs:
+        notes += run.notes
+        if not run.finished:
+            steps = int(run.config.get("steps", 0))
+            notes.append(f"{name}, seed {run.seed}: unfinished, {run.step:,} of {steps:,} steps")
+        if not evaluation_returns(run):
+            notes.append(f"{name}, seed {run.seed}: no evaluation yet, so that it is in no curve and no result")
+        if run.info.get("resume") == "approximate":
+            notes.append(
+                f"{name}, seed {run.seed}: resumed approximately (open episodes could not be replayed exactly)"
+            )
+    ends = {max(e) for e in map(evaluation_returns, g.runs) if e}
+    if len(ends) > 1:
+        steps = ", ".join(f"{e:,}" for e in sorted(ends))
+        notes.append(
+            f"{name}: its seeds were last evaluated at steps {steps}; curve and result end with the first of them"
+        )
+    seeds = [run.seed for run in g.runs]
+    if twice := ", ".join(str(s) for s in sorted({s for s in seeds if seeds.count(s) > 1})):
+        notes.append(f"{name}: seed {twice} is there more than once; the interval takes the runs for independent ones")
+    return notes
+
+
+def _curve_caption(curves: Sequence[plots.Curve]) -> str:
+    text = "Each point is the mean return of one evaluation's episodes"
+    if max(len(c.values) for c in curves) == 1:
+        return text + ". One seed: there is no interval to draw, and another seed may differ much."
+    few = ", which below four seeds is their mean" if min(len(c.values) for c in curves) < 4 else ""
+    return f"{text}; the line is the interquartile mean over seeds{few}, the band its 95 % bootstrap interval."
+
+
+def _audit(env: str, groups: Sequence[Group], album: Album) -> str:
+    panels = {title: _curves(groups, audit_values(key)) for key, title in AUDIT.items()}
+    panels = {title: curves for title, curves in panels.items() if curves}
+    if not panels:
+        return ""
+    limits = dict.fromkeys(AUDIT.values(), (-1.0, 1.0))
+    fig = plots.small_multiples(
+        panels,
+        title="Does the learned reward agree with the true one?",
+        limits=limits,
+        labels=[g.label for g in groups],
+    )
+    caption = (
+        "The audit: correlation of learned with true per-step reward within evaluation episodes, and the share of the "
+        "returns' variance that the summed learned rewards explain (cut off below -1). The learner never sees the true "
+        "reward."
+    )
+    return album.show(fig, f"{env} audit", f"Audit of the decomposition on {env}", caption)
+
+
+def _credits(g: Group) -> tuple[list[tuple[Run, Credit]], list[str]]:
+    found, notes = [], []
+    for run in g.runs:
+        credit, damaged = run.credit()
+        notes += damaged
+        if credit is not None:
+            found.append((run, credit))
+    return found, notes
+
+
+def _credit(env: str, g: Group, found: Sequence[tuple[Run, Credit]], album: Album) -> str:
+    run, first = found[0]
+    name = pretty(g.label)
+    episode, true, learned = first.median_episode()
+    note = f"episode of median return, seed {run.seed}, after {first.step:,} steps of training"
+    kind = (
+        "learned" if run.config["reward"].get("alg", "rrd") in ("rrd", "rd") else "assigned"
+    )  # uniform, ircr: no model
+    fig = plots.credit(true, learned, title=f"{env}: which steps earned the return? {name}", note=note, kind=kind)
+    returned, predicted = (_value(float(np.sum(x, dtype=np.float64))) for x in (true, learned))
+    caption = (
+        f"Episode {episode + 1} of {len(first.length)} in this evaluation: {len(true):,} steps, return {returned}, "
+        f"predicted {predicted}."
+    )
+    one = album.show(fig, f"{env} {g.label} credit", f"True and {kind} reward per step, {name} on {env}", caption)
+    columns = [np.concatenate([getattr(c, k) for _, c in found]) for k in ("true", "learned", "length")]
+    fig = plots.credit_scatter(*columns, title=f"{env}: {kind} against true, {name}", kind=kind)
+    steps = ", ".join(f"{s:,}" for s in sorted({c.step for _, c in found}))
+    caption = (
+        f"All episodes of the last audited evaluation of {_count(len(found), 'seed')} (step {steps}); dashed: equality."
+    )
+    many = album.show(fig, f"{env} {g.label} scatter", f"{kind.title()} against true reward, {name} on {env}", caption)
+    return f"<h3>{escape(name)}: the {kind} reward</h3>\n{one}{many}"
+
+
+def _training(env: str, groups: Sequence[Group], album: Album) -> str:
+    panels = {title: [_thin(c) for c in _curves(groups, metric_values(key))] for key, title in TRAINING.items()}
+    panels = {title: curves for title, curves in panels.items() if curves}
+    if not panels:
+        return ""
+    fig = plots.small_multiples(panels, labels=[g.label for g in groups])
+    caption = "From metrics.jsonl. The return in training is the mean of the last ten episodes, exploration included."
+    picture = album.show(fig, f"{env} training", f"Losses while training on {env}", caption)
+    return f"<details><summary>Losses and other numbers of training</summary>{picture}</details>\n"
+
+
+def _curves(groups: Sequence[Group], pick) -> list[plots.Curve]:
+    return [c for c in (g.curve(pick) for g in groups) if c is not None]
+
+
+def _thin(curve: plots.Curve) -> plots.Curve:
+    keep = np.unique(np.linspace(0, len(curve.steps) - 1, POINTS).astype(int))
+    return plots.Curve(curve.label, curve.steps[keep], curve.values[:, keep])
+
+
+def _settings(groups: Sequence[Group]) -> str:
+    """All settings: one column where runs agree, else one line for each method."""
+    many = len({g.env for g in groups}) > 1
+    flats = {
+        pretty(g.label) + (f", {g.env}" if many else ""): flat(g.runs[0].config, skip={"seed", "kind"}) for g in groups
+    }
+    rows = []
+    for key in dict.fromkeys(k for f in flats.values() for k in f if not k.endswith(".kind")):
+        values = {name: _setting(f[key]) for name, f in flats.items() if key in f}
+        if len(set(values.values())) == 1:
+            shown = escape(next(iter(values.values())))
+        else:
+            shown = "<br>".join(f"{escape(v)} <span class=faint>{escape(name)}</span>" for name, v in values.items())
+        rows.append(f"<tr><td><code>{escape(key)}</code></td><td>{shown}</td></tr>")
+    table = f'<div class="wide"><table>{"".join(rows)}</table></div>'
+    return f"<h2>Settings and versions</h2>\n<details><summary>Settings</summary>{table}</details>\n"
+
+
+def _setting(value: object, between: str = ", ") -> str:
+    return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _versions(groups: Sequence[Group]) -> str:
+    parts = []
+    for g in groups:
+        for run in g.runs:
+            facts = flat(run.info) | _speed(run)
+            rows = "".join(
+                f"<tr><td><code>{escape(k)}</code></td><td>{escape(_setting(v, ' '))}</td></tr>"
+                for k, v in facts.items()
+            )
+            name = f"{pretty(g.label)}, {g.env}, seed {run.seed}"
+            table = f'<div class="wide"><table>{rows}</table></div>' if rows else "<p>No run.json was left.</p>"
+            parts.append(f"<details><summary>{escape(name)}</summary>{table}</details>\n")
+    return f"<h3>Where and with what each run was made</h3>\n{''.join(parts)}"
+
+
+def _speed(run: Run) -> dict[str, str]:
+    if not run.timing:
+        return {}
+    last = run.timing[-1]
+    facts = {}
+    if isinstance(seconds := last.get("seconds"), int | float):
+        facts["wall-clock"] = f"{seconds:,.0f} s for {int(last['step']):,} steps"
+    if isinstance(speed := last.get("steps_per_s"), int | float):
+        facts["steps per second, at last"] = f"{speed:,.0f}"
+    return facts
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: set[int]) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(f"<{tag}{' class=n' if i in numeric else ''}>{escape(c)}</{tag}>" for i, c in enumerate(row))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
+    return f'<div class="wide"><table><tr>{cells("th", head)}</tr>\n{body}</table></div>\n'
+
+
+def _value(x: float) -> str:
+    """A return with three to four figures."""
+    if not np.isfinite(x):
+        return "not a number"
+    return (f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.1f}" if abs(x) >= 100 else f"{x:.2f}").replace(
+        "-", "\N{MINUS SIGN}"
+    )
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

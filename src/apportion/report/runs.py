@@ -1,0 +1,232 @@
+"""Reading run directories: what a run left behind, and which runs are seeds of the same thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from apportion.report.plots import Curve
+from apportion.types import UserError
+
+Row = dict[str, Any]
+# settings that change where or how often something is done, not what is learned
+INCIDENTAL = {"seed", "device", "threads", "vector", "log_every", "save_freq", "keep_checkpoints"}
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Per-step rewards of one evaluation's episodes, one after the other."""
+
+    step: int  # env steps of training when they were made
+    true: np.ndarray  # (sum of lengths,)
+    learned: np.ndarray  # (sum of lengths,)
+    length: np.ndarray  # (episodes,)
+
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """True and predicted returns, (episodes,) each, in float64."""
+        starts = np.cumsum(self.length) - self.length
+        true, learned = (np.add.reduceat(x.astype(np.float64), starts) for x in (self.true, self.learned))
+        return true, learned
+
+    def median_episode(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """Number, true and learned rewards of the episode of median true return (the lower one of two)."""
+        returns, _ = self.sums()
+        number = int(np.argsort(returns, kind="stable")[(len(returns) - 1) // 2])
+        end = int(np.cumsum(self.length)[number])
+        part = slice(end - int(self.length[number]), end)
+        return number, self.true[part], self.learned[part]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory as it is now; it may still be running."""
+
+    path: Path
+    config: Row
+    info: Row  # run.json
+    evaluations: list[Row]
+    metrics: list[Row]
+    timing: list[Row]
+    notes: tuple[str, ...]  # what could not be read
+
+    @property
+    def env(self) -> str:
+        return str(self.config["env"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def label(self) -> str:
+        """Method and agent: "rrd sac", "rrd-l(rd) sac", "none sac (dense)", "none sac (episodic)"."""
+        reward, agent = self.config["reward"], self.config["agent"]
+        method = reward.get("alg", "rrd")
+        if method == "rrd" and reward.get("rrd_bias_correction"):
+            method = "rrd-l(rd)"
+        label = f"{method} {str(agent['kind']).removesuffix('Config').lower()}"
+        if method != "none":
+            return label
+        return label + (" (dense)" if self.config.get("env_type") == "normal" else " (episodic)")
+
+    @property
+    def step(self) -> int:
+        """Env steps that the run is known to have done."""
+        return max((int(r["step"]) for rows in (self.evaluations, self.metrics) for r in rows), default=0)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.info.get("finished")) or self.step >= int(self.config.get("steps", 0)) > 0
+
+    def credit(self) -> tuple[Credit | None, list[str]]:
+        """The newest readable credit file and a line for each damaged one passed over."""
+        notes = []
+        for path in sorted((self.path / "credit").glob("step_*.safetensors"), reverse=True):
+            try:
+                columns = load_file(path)
+                true, learned, length = columns["true"], columns["learned"], columns["length"]
+                if not (len(true) == len(learned) == length.sum() and (length > 0).all() and len(length)):
+                    raise ValueError("its lengths do not fit")
+                return Credit(int(path.stem.removeprefix("step_")), true, learned, length.astype(np.int64)), notes
+            except (SafetensorError, OSError, KeyError, ValueError) as error:
+                notes.append(f"{path} is damaged ({error}): passed over")
+        return None, notes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed (and in where they ran)."""
+
+    env: str
+    label: str
+    runs: tuple[Run, ...]  # in order of their seeds
+
+    def curve(self, pick: Callable[[Run], dict[int, float]]) -> Curve | None:
+        """Seeds side by side at the steps that all of them have; None where no seed has any.
+
+        pick: step -> value of one run. Seeds without any value are left out.
+        """
+        series = [s for s in (pick(run) for run in self.runs) if s]
+        if not series:
+            return None
+        steps = sorted(set.intersection(*(set(s) for s in series)))
+        if not steps:
+            return None
+        return Curve(self.label, np.array(steps), np.array([[s[t] for t in steps] for s in series], np.float64))
+
+
+def evaluation_returns(run: Run) -> dict[int, float]:
+    """Step -> mean return of the evaluation's episodes."""
+    return {int(r["step"]): float(np.mean(r["returns"])) for r in run.evaluations if r.get("returns")}
+
+
+def audit_values(key: str) -> Callable[[Run], dict[int, float]]:
+    """Picks step -> one number of the audit ("pearson", "spearman", "r2_return")."""
+
+    def pick(run: Run) -> dict[int, float]:
+        values = {int(r["step"]): (r.get("audit") or {}).get(key) for r in run.evaluations}
+        return {step: float(v) for step, v in values.items() if v is not None}
+
+    return pick
+
+
+def metric_values(key: str) -> Callable[[Run], dict[int, float]]:
+    """Picks step -> one column of metrics.jsonl."""
+    return lambda run: {int(r["step"]): float(r[key]) for r in run.metrics if r.get(key) is not None}
+
+
+def find(path: Path) -> list[Path]:
+    """The runs that `path` stands for: itself, or its seed_0, seed_1, ... Raises UserError if it is no run."""
+    if (path / "config.json").is_file():
+        return [path]
+    seeds = [p for p in path.glob("seed_*") if (p / "config.json").is_file()] if path.is_dir() else []
+    if seeds:
+        return sorted(seeds, key=lambda p: (len(p.name), p.name))
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the directory of a run, as `apportion train` printed it")
+    inside = sorted(str(p.parent) for p in path.glob("*/config.json")) if path.is_dir() else []
+    hint = f"did you mean {inside[0]}?" if inside else "give the directory that `apportion train` printed"
+    raise UserError(f"{path} is no run (it has neither config.json nor seed_*/config.json): {hint}")
+
+
+def read(path: Path) -> Run:
+    """Everything a report needs of the run in `path`, except its credit files. Raises UserError if it cannot be one."""
+    notes: list[str] = []
+    config = _json(path / "config.json")
+    if not all(isinstance(config.get(k), dict) for k in ("reward", "agent")) or "env" not in config:
+        raise UserError(f"{path / 'config.json'} is not the configuration of an `apportion train` run")
+    info = _json(path / "run.json") if (path / "run.json").is_file() else {}
+    evaluations, metrics, timing = (
+        _rows(path / f"{name}.jsonl", notes) for name in ("evaluations", "metrics", "timing")
+    )
+    return Run(path, config, info, evaluations, metrics, timing, tuple(notes))
+
+
+def group(runs: Iterable[Run]) -> list[Group]:
+    """Runs grouped by (env, label), in order of first appearance.
+
+    Runs of one label whose settings differ become groups of their own, the differing settings added to the label:
+    they are not seeds of the same thing.
+    """
+    by_label: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    for run in runs:
+        settings = json.dumps(flat(run.config, skip=INCIDENTAL), sort_keys=True)
+        by_label.setdefault((run.env, run.label), {}).setdefault(settings, []).append(run)
+    groups = []
+    for (env, label), variants in by_label.items():
+        flats = [json.loads(settings) for settings in variants]
+        differing = [k for k in flats[0] if any(f.get(k) != flats[0].get(k) for f in flats)]
+        for settings, members in zip(flats, variants.values(), strict=True):
+            extra = ", ".join(f"{k.split('.')[-1]}={settings.get(k)}" for k in differing)
+            ordered = tuple(sorted(members, key=lambda r: r.seed))
+            groups.append(Group(env, f"{label}, {extra}" if extra else label, ordered))
+    return groups
+
+
+def flat(tree: Row, prefix: str = "", skip: set[str] | None = None) -> Row:
+    """A nested dictionary as one level with dotted keys; the names in `skip` are left out of the top level."""
+    out: Row = {}
+    for key, value in tree.items():
+        if skip and key in skip:
+            continue
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _json(path: Path) -> Row:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): the run directory is damaged") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} does not hold a JSON object: the run directory is damaged")
+    return data
+
+
+def _rows(path: Path, notes: list[str]) -> list[Row]:
+    """Rows of a JSON-lines file in order of their steps, the last one of each step; none if there is no file."""
+    if not path.is_file():
+        return []
+    by_step: dict[int, Row] = {}
+    lines = path.read_text(errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            by_step[int(row["step"])] = row
+        except (ValueError, TypeError, KeyError):
+            # the last line may be in the middle of being written: no news
+            if number < len(lines):
+                notes.append(f"{path}: line {number} is damaged and left out")
+    return [by_step[step] for step in sorted(by_step)]

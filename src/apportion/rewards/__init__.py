@@ -1,0 +1,30 @@
+"""Reward sources: the environment's own, uniform, guidance, learned."""
+
+from __future__ import annotations
+
+import torch
+
+from apportion.config import RewardConfig
+from apportion.nets.normalizer import RunningNorm
+from apportion.rewards.decomposition import Decomposition
+from apportion.rewards.ircr import IRCR
+from apportion.rewards.source import Given, RewardMethod, Uniform
+from apportion.types import Spec
+
+
+def make_method(
+    spec: Spec, config: RewardConfig, generator: torch.Generator, norm: RunningNorm | None, device: torch.device
+) -> RewardMethod:
+    """The reward method that `config` describes."""
+    match config.alg:
+        case "rrd" | "rd":
+            return Decomposition(spec, config, generator, norm, device)
+        case "ircr":
+            return IRCR(spec, config.ircr_variant)
+        case "uniform":
+            return Uniform()
+        case "none":
+            return Given()
+
+
+__all__ = ["IRCR", "Decomposition", "Given", "RewardMethod", "Uniform", "make_method"]

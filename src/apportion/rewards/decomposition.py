@@ -1,0 +1,99 @@
+"""RD, RRD and RRD-L(RD): a reward network whose rewards add up to the return (Ren et al. 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion.config import RewardConfig
+from apportion.nets.normalizer import RunningNorm
+from apportion.nets.optim import Adam
+from apportion.rewards.losses import rrd_loss
+from apportion.rewards.model import RewardModel
+from apportion.rewards.source import per_step_return
+from apportion.rng import Streams
+from apportion.store import sample
+from apportion.store.episodes import EpisodeStore
+from apportion.types import Batch, Episode, Metrics, Spec, Subsets
+
+REFRESH = 1000  # updates between two passes of the return correction over the whole store
+
+
+def decomposition_loss(model: RewardModel, subsets: Subsets, config: RewardConfig) -> tuple[Tensor, Metrics]:
+    """`rrd_loss` of the network's rewards on the subsets; metrics in the environment's units."""
+    m, k = subsets.mask.shape
+    flat = [x.reshape(m * k, *x.shape[2:]) for x in (subsets.obs, subsets.act, subsets.next_obs)]
+    loss, metrics = rrd_loss(
+        model(*flat).reshape(-1, m, k),
+        subsets.episode_return / model.scale,
+        subsets.length,
+        target=config.target,
+        bias_correction=config.rrd_bias_correction and config.alg == "rrd",
+        mask=subsets.mask,
+    )
+    unit = model.scale
+    return loss, {name: value * (unit if name == "R_rmse" else unit.square()) for name, value in metrics.items()}
+
+
+class Decomposition:
+    """Learns the network on random subsets (`rrd`) or whole episodes (`rd`) and answers with its mean."""
+
+    def __init__(
+        self, spec: Spec, config: RewardConfig, generator: torch.Generator, norm: RunningNorm | None, device: torch.device
+    ):
+        self.config, self.device = config, device
+        self.model = RewardModel(spec, config.r_hidden, config.rrd_ensemble, generator, norm).to(device)
+        self.optim = Adam(list(self.model.net.parameters()), config.r_lr)
+        self.updates = 0
+        self.first = 0  # episode of the first entry of `missing`
+        self.missing = torch.zeros(0, device=device)  # (R - sum r)/T of each stored episode
+
+    def closed(self, episode: Episode) -> None:
+        if self.config.reward_scale == "running":
+            self.model.observe(per_step_return(episode))
+        if self.config.return_correction:
+            self.missing = torch.cat([self.missing, self._missing(episode).reshape(1)])
+
+    def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
+        if self.config.return_correction and self.updates % REFRESH == 0:
+            self.first = store.first_id
+            self.missing = torch.stack([self._missing(store.episode(i)) for i in range(store.first_id, store.next_id)])
+        self.updates += 1
+        k = self.config.rrd_sample_size if self.config.alg == "rrd" else None
+        by, rng = self.config.episode_sampling, streams.generator("subsets")
+        subsets = sample.subsets(store, self.config.subsets_per_update, k, rng, by)
+        return sample.transitions(store, n, gamma, streams.generator("batch")), subsets
+
+    def learn(self, subsets: Subsets | None) -> Metrics:
+        assert subsets is not None
+        loss, metrics = decomposition_loss(self.model, subsets, self.config)
+        self.optim.minimize(loss)
+        return metrics
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "n"]:
+        reward = self.model.predict(batch.obs, batch.act, batch.next_obs)
+        return reward + self.missing[batch.episode - self.first] if self.config.return_correction else reward
+
+    def _missing(self, episode: Episode) -> Tensor:
+        obs, act = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device) for x in (episode.obs, episode.act))
+        predicted = self.model.predict(obs[:-1], act, obs[1:]).sum()
+        return (episode.episode_return - predicted) / episode.length
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": dict(self.model.state_dict()),
+            "optim": self.optim.state(),
+            "updates": self.updates,
+            "first": self.first,
+            "missing": self.missing,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optim.load_state(state["optim"])
+        self.updates, self.first = state["updates"], state["first"]
+        self.missing = state["missing"].to(self.device)

@@ -1,0 +1,122 @@
+"""The reward network, and how it leaves the house: safetensors and JSON, a Gymnasium wrapper."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from apportion.nets.mlp import StackedMLP
+from apportion.nets.normalizer import RunningNorm
+from apportion.types import Batch, Spec, UserError
+
+
+class RewardModel(nn.Module):
+    """r(s, a, s'): e networks on (s, a, s - s'), as in the RRD release; the reward is their mean times `scale`.
+
+    Usable on its own: `RewardModel.load(run)` reads the newest model of a run, `reward` takes NumPy arrays in the
+    environment's own units.
+    """
+
+    scale: Tensor
+    square: Tensor
+    count: Tensor
+
+    def __init__(
+        self, spec: Spec, hidden: tuple[int, ...], ensemble: int, generator: torch.Generator, norm: RunningNorm | None
+    ):
+        super().__init__()
+        self.spec, self.hidden, self.ensemble, self.norm = spec, hidden, ensemble, norm
+        size = int(np.prod(spec.obs_shape))
+        self.net = StackedMLP(ensemble, (2 * size + spec.act_dim, *hidden, 1), generator)
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("square", torch.zeros((), dtype=torch.float64))  # mean of (R/T)^2
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, obs: Tensor, act: Tensor, next_obs: Tensor) -> Float[Tensor, "e n"]:
+        """Each member's reward for n transitions, in units of `scale`."""
+        if self.norm is not None:
+            obs, next_obs = self.norm(obs), self.norm(next_obs)
+        obs, next_obs = (x.reshape(len(x), -1).to(torch.float32) for x in (obs, next_obs))
+        if self.spec.act_kind == "discrete":
+            act = F.one_hot(act, self.spec.act_dim).to(torch.float32)
+        return self.net(torch.cat([obs, act, obs - next_obs], -1)).squeeze(-1)
+
+    @torch.no_grad()
+    def predict(self, obs: Tensor, act: Tensor, next_obs: Tensor) -> Float[Tensor, "n"]:
+        """The reward of n transitions, actions as the store holds them (in [-1, 1], or integers)."""
+        return self(obs, act, next_obs).mean(0) * self.scale
+
+    def reward(self, obs: np.ndarray, act: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
+        """The reward (n,) of n transitions in the environment's own units."""
+        device = self.scale.device
+        if self.spec.act_kind == "box":
+            low, high = np.asarray(self.spec.act_low), np.asarray(self.spec.act_high)
+            act = (2 * (np.asarray(act) - low) / (high - low) - 1).astype(np.float32)
+        to = lambda x, dtype: torch.as_tensor(np.ascontiguousarray(x, dtype=dtype)).to(device)  # noqa: E731
+        dtype = self.spec.obs_dtype
+        return self.predict(to(obs, dtype), to(act, self.spec.act_dtype), to(next_obs, dtype)).cpu().numpy()
+
+    @torch.no_grad()
+    def observe(self, per_step_return: float) -> None:
+        """Take one episode's R/T into the running scale, its root mean square."""
+        self.count += 1
+        self.square += (per_step_return**2 - self.square) / self.count
+        self.scale.copy_(self.square.sqrt().clamp(min=1e-8))
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `reward.safetensors` and `reward.json` into `folder`, each whole or not at all; `load` reads them."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"spec": asdict(self.spec), "hidden": self.hidden, "ensemble": self.ensemble}
+        about["normalized"] = self.norm is not None
+        save_file({k: v.cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.tmp")
+        (folder / "about.tmp").write_text(json.dumps(about, indent=2) + "\n")
+        (folder / "weights.tmp").replace(folder / "reward.safetensors")
+        (folder / "about.tmp").replace(folder / "reward.json")
+        return folder
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> RewardModel:
+        """The model saved in the folder `path`, or by the run `path`. Raises UserError where there is none."""
+        folder = next((f for f in (Path(path), Path(path) / "reward") if (f / "reward.json").exists()), None)
+        if folder is None:
+            raise UserError(f"{path} holds no reward model: expected reward.json there, or in its folder reward/")
+        about = json.loads((folder / "reward.json").read_text())
+        spec = Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["spec"].items()})
+        norm = RunningNorm(spec.obs_shape) if about["normalized"] else None
+        model = cls(spec, tuple(about["hidden"]), about["ensemble"], torch.Generator(), norm)
+        try:
+            model.load_state_dict(load_file(folder / "reward.safetensors"))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise UserError(f"{folder / 'reward.safetensors'} cannot be read: {str(error).splitlines()[0]}") from error
+        return model.to(device)
+
+
+class LearnedReward(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose reward is the model's; the environment's own goes into info["env_reward"]."""
+
+    def __init__(self, env: gym.Env[Any, Any], model: RewardModel):
+        super().__init__(env)
+        self.model = model
+        self._obs: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._obs, info = self.env.reset(seed=seed, options=options)
+        return self._obs, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        learned = self.model.reward(self._obs[None], np.asarray(action)[None], obs[None])[0]
+        self._obs = obs
+        return obs, float(learned), terminated, truncated, {**info, "env_reward": reward}

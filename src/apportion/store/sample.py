@@ -1,0 +1,142 @@
+"""Transitions and subsets of steps, drawn from closed episodes: pure functions of (store, generator)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from apportion.store.episodes import EpisodeStore, pack, unpack
+from apportion.types import Batch, Episode, Spec, Subsets, UserError
+
+
+def transitions(store: EpisodeStore, n: int, gamma: float, rng: np.random.Generator) -> Batch:
+    """`n` transitions, uniformly and with replacement from all live ones, on the store's device.
+
+    `discount` is 0 at the last step of a terminated episode and `gamma` everywhere else: a truncation does not end the
+    value. Raises UserError while no episode has closed.
+    """
+    _need_episode(store)
+    at, step = store.locate(rng.integers(store.n_transitions, size=n))
+    row = store.rows(at, step)
+    length = store.lengths.take(at)
+    obs, act, reward = store.take(row)
+    # one array each for integers and floats: two copies to a GPU, not four
+    ints = np.empty((2, n), np.int64)
+    ints[0] = length
+    np.add(at, store.first_id, out=ints[1])
+    floats = np.empty((2, n), np.float32)
+    floats[0] = gamma
+    floats[0][store.live("terminated").take(at) & (step == length - 1)] = 0
+    floats[1] = store.returns.take(at)
+    whole_numbers = torch.from_numpy(ints).to(store.device, non_blocking=True)
+    values = torch.from_numpy(floats).to(store.device, non_blocking=True)
+    return Batch(
+        obs=obs[0],
+        act=act,
+        next_obs=obs[1],
+        reward=reward,
+        discount=values[0],
+        episode_return=values[1],
+        length=whole_numbers[0],
+        episode=whole_numbers[1],
+    )
+
+
+def subsets(
+    store: EpisodeStore,
+    m: int,
+    k: int | None,
+    rng: np.random.Generator,
+    by: Literal["length", "uniform"] = "length",
+) -> Subsets:
+    """`m` episodes, with replacement, and min(k, T) distinct steps of each, uniformly over such subsets, sorted.
+
+    Episodes are drawn in proportion to their length or uniformly. `k` None takes whole episodes (k = the longest).
+    Where an episode is shorter than k the rest repeats its step 0 and `mask` is False there.
+    Raises UserError while no episode has closed.
+    """
+    _need_episode(store)
+    if by == "length":
+        at, _ = store.locate(rng.integers(store.n_transitions, size=m))
+    else:
+        at = rng.integers(store.n_episodes, size=m)
+    length = store.lengths[at]
+    step = _choose_steps(length, int(length.max()) if k is None else k, rng)
+    mask = step < length[:, None]
+    return store.gather(at, np.where(mask, step, 0), mask)
+
+
+def _need_episode(store: EpisodeStore) -> None:
+    if store.n_episodes == 0:
+        raise UserError(
+            "no episode has ended yet, and only closed episodes are learned from: raise --warmup above the longest "
+            "episode times --num-envs, or give the environment a time limit"
+        )
+
+
+def _choose_steps(length: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """(m, k) sorted steps: all the steps where T <= k (numbers >= T fill the rest), else k distinct ones."""
+    shortest, longest = int(length.min()), int(length.max())
+    if longest <= k:
+        return np.broadcast_to(np.arange(k), (len(length), k))
+    return _redraw_doubles(length, k, rng) if shortest >= 4 * k else _smallest_keys(length, k, longest, rng)
+
+
+def _redraw_doubles(length: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws with replacement and redraws doubles until there are none: the cost does not grow with T.
+
+    Which entries are drawn anew depends only on which are equal, so every relabelling of the steps is equally likely:
+    the subset is uniform.
+    """
+    step = (rng.random((len(length), k)) * length[:, None]).astype(np.int64)  # integers() of an array is 4x slower
+    while True:
+        step.sort(axis=1)
+        episode, place = np.nonzero(step[:, 1:] == step[:, :-1])
+        if len(episode) == 0:
+            return step
+        step[episode, place + 1] = rng.integers(length[episode])
+
+
+def _smallest_keys(length: np.ndarray, k: int, longest: int, rng: np.random.Generator) -> np.ndarray:
+    """The k smallest of T random keys: for subsets that take a good part of an episode."""
+    keys = rng.random((len(length), longest))
+    keys[np.arange(longest) >= length[:, None]] = 2.0  # beyond the end: only where the episode has no k steps
+    step = np.argpartition(keys, k - 1, axis=1)[:, :k]
+    step.sort(axis=1)
+    return step
+
+
+class BestEpisodes:
+    """The `count` episodes of highest return ever offered (of equal ones the earlier stays), in their own store."""
+
+    def __init__(self, spec: Spec, count: int = 10, device: torch.device | str = "cpu"):
+        self.count, self._spec, self._device = count, spec, device
+        self._episodes: list[Episode] = []  # in the order in which they came
+        self.store = EpisodeStore(2, spec, device)
+
+    def offer(self, episode: Episode) -> bool:
+        """Takes `episode` in if it is among the best; returns whether it was."""
+        if len(self._episodes) == self.count:
+            returns = [e.episode_return for e in self._episodes]
+            worst = min(returns)
+            if episode.episode_return <= worst:
+                return False
+            latest = len(returns) - 1 - returns[::-1].index(worst)
+            del self._episodes[latest]
+        self._episodes.append(episode)
+        self._rebuild()
+        return True
+
+    def _rebuild(self) -> None:
+        rows = sum(e.length + 1 for e in self._episodes)
+        self.store = EpisodeStore(max(2, rows), self._spec, self._device)
+        self.store.refill(0, iter(self._episodes))
+
+    def state(self) -> dict:
+        return {"episodes": pack(self.store, range(self.store.next_id))}
+
+    def load_state(self, state: dict) -> None:
+        self._episodes = list(unpack(state["episodes"]))
+        self._rebuild()

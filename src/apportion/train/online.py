@@ -1,0 +1,227 @@
+"""The online loop: collect, learn the reward, train the agent, evaluate, save. Read it top to bottom."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from apportion.config import OnlineConfig, RewardConfig, SACConfig, from_json, to_json
+from apportion.fast.compile import Update, make_update
+from apportion.run import checkpoint
+from apportion.run.cadence import crossed
+from apportion.run.files import full_disk
+from apportion.run.metrics import JsonLines
+from apportion.run.progress import Progress
+from apportion.run.rundir import RunDir
+from apportion.run.sinks import Sink, open_sinks
+from apportion.train.evaluate import Evaluator, learned_rewards, summary
+from apportion.train.session import Session, make_policy, make_session, restore, save
+from apportion.types import Episode, Spec, UserError
+
+
+def train(
+    config: OnlineConfig,
+    run_dir: Path,
+    *,
+    log: tuple[str, ...] = (),
+    command: list[str] | None = None,
+    progress: bool = True,
+) -> None:
+    """Run `config` from its first step in the new directory `run_dir`."""
+    with _torch_threads(config.threads):
+        run = RunDir.create(run_dir, to_json(config), command or [])
+        with run.lock():
+            _loop(config, run, None, log, progress)
+
+
+def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -> None:
+    """Go on with the run in `run_dir` from its newest whole checkpoint, exactly as if it had never stopped."""
+    run = RunDir.open(run_dir)
+    config: OnlineConfig = from_json(OnlineConfig, run.config())
+    with _torch_threads(config.threads), run.lock():
+        if not checkpoint.steps(run.checkpoints):
+            _warn(f"{run.path} has no checkpoint yet: starting from its first step")
+            _loop(config, run, None, log, progress)
+        else:
+            _, parts, extra = checkpoint.newest(run.checkpoints, _warn)
+            _loop(config, run, (parts, extra), log, progress)
+
+
+def _loop(
+    config: OnlineConfig, run: RunDir, saved: tuple[dict, dict] | None, log: tuple[str, ...], progress: bool
+) -> None:
+    with ExitStack() as stack:
+        session = make_session(config, run, _warn)
+        stack.callback(session.envs.close)
+        if saved is not None and not restore(session, *saved):
+            run.mark("resume", "approximate")
+        evaluator = Evaluator(config, session.policy.spec, config.test_rollouts, config.seed)
+        stack.callback(evaluator.close)
+        metrics, timing, evaluations = (
+            JsonLines(path, truncate_after_step=session.step) for path in (run.metrics, run.timing, run.evaluations)
+        )
+        sinks = open_sinks(list(log), run.path, run.path.name, to_json(config))
+        for file in (metrics, timing, evaluations, *sinks):
+            stack.callback(file.close)
+        update = make_update(config.compile, config.bf16, session.policy.device)
+        hidden = config.env_type == "ep_rews"
+        screen = Console(quiet=not progress)
+        table = stack.enter_context(
+            Progress(config.steps, run.path.name, hidden=hidden, first_step=session.step, console=screen)
+        )
+        stopping = stack.enter_context(_interrupts())
+        clock, start = time.monotonic(), session.step
+        while session.step < config.steps and not stopping.is_set():
+            before = session.step
+            iteration(session, update)
+            now = session.step
+            over = now >= config.steps
+            shown: dict[str, float] = {}
+            if crossed(before, now, config.log_every) or over:
+                seconds = time.monotonic() - clock
+                shown |= _log(session, metrics, sinks)
+                timing.write({"step": now, "seconds": seconds, "steps_per_s": (now - start) / seconds})
+            if crossed(before, now, config.eval_every) or over:
+                shown |= _evaluate(session, evaluator, run, evaluations, sinks)
+            if crossed(before, now, config.save_freq) or over or stopping.is_set():
+                save(session, run)
+            table.update(now, shown)
+        run.mark("finished", session.step >= config.steps)
+        if stopping.is_set():
+            table.message(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
+
+
+def iteration(session: Session, update: Update) -> None:
+    """Collect `timesteps` steps, then take `train_batches` gradient steps on closed episodes."""
+    policy, collector, streams = session.policy, session.collector, session.streams
+    config = policy.config
+    for _ in range(math.ceil(config.timesteps / config.num_envs)):
+        for episode in collector.step(lambda obs: choose(session, obs)):
+            session.take(episode)
+    if session.step < config.warmup:
+        return
+    if session.store.n_episodes == 0:
+        raise UserError(
+            f"no episode of {config.env} ended within the warm-up of {config.warmup} steps: raise --warmup above an "
+            "episode's length, or give the environment a time limit (max_episode_steps)"
+        )
+    for _ in range(config.train_batches):
+        batch, subsets = policy.method.draw(session.store, config.batch_size, config.gamma, streams)
+        noise = policy.agent.update_noise(streams, config.batch_size)
+        batch = batch.to(policy.device)
+        subsets = None if subsets is None else subsets.to(policy.device)
+        noise = {name: x.to(policy.device) for name, x in noise.items()}
+        session.metrics.add(update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()))
+
+
+def choose(session: Session, obs: np.ndarray) -> np.ndarray:
+    """Uniformly random actions during the warm-up, the exploring policy's afterwards."""
+    policy, collector = session.policy, session.collector
+    if session.step < policy.config.warmup:
+        return collector.random_actions(session.streams)
+    noise = policy.agent.act_noise(session.streams, len(obs))
+    return policy.agent.act(torch.from_numpy(obs).to(policy.device), noise, session.step).cpu().numpy()
+
+
+def _log(session: Session, metrics: JsonLines, sinks: list[Sink]) -> dict[str, float]:
+    values = session.metrics.flush()
+    for name, value in values.items():
+        if not math.isfinite(value):
+            checkpoint.flatten("agent", session.policy.agent.state())  # raises, naming the tensor, if one is to blame
+            checkpoint.flatten("method", session.policy.method.state())
+            raise UserError(f"metric {name} is {value} at step {session.step}: training has diverged; try lower step sizes")
+    values = {"episodes": float(session.collector.episodes), **values}
+    if session.recent:
+        values["return"] = float(np.mean(session.recent))
+    metrics.write({"step": session.step, **values})
+    for sink in sinks:
+        sink.write(session.step, values)
+    return values
+
+
+def _evaluate(
+    session: Session, evaluator: Evaluator, run: RunDir, evaluations: JsonLines, sinks: list[Sink]
+) -> dict[str, float]:
+    traces = evaluator.rollouts(session.policy.agent, session.policy.device)
+    learned = learned_rewards(session.policy.method, traces, session.policy.device)
+    result = summary(traces, learned)
+    if learned is not None:
+        true = np.concatenate([t.reward for t in traces]).astype(np.float32)
+        lengths = np.array([len(t.reward) for t in traces])
+        run.credit.mkdir(exist_ok=True)
+        with full_disk(run.credit, "the checkpoints are kept"):
+            columns = {"true": true, "learned": np.concatenate(learned).astype(np.float32), "length": lengths}
+            save_file(columns, run.credit / f"step_{session.step:09d}.safetensors")
+    evaluations.write({"step": session.step, "seeds": evaluator.seeds, **result})
+    audit = {f"audit/{k}": v for k, v in (result["audit"] or {}).items() if v is not None}
+    shown = {"evaluation/return": float(np.mean(result["returns"])), **audit}
+    for sink in sinks:
+        sink.write(session.step, shown)
+    return shown
+
+
+def probe_update(spec: Spec, episode: Episode) -> None:
+    """One update of a reward model and an agent on `episode`: raises where an environment's data cannot be learned from."""
+    from apportion.config import DQNConfig
+    from apportion.rng import Streams
+    from apportion.store.episodes import EpisodeStore
+
+    agent_config = SACConfig() if spec.act_kind == "box" else DQNConfig()
+    reward = RewardConfig(rrd_sample_size=8, rrd_batch_size=32)
+    streams = Streams(0)
+    policy = make_policy(OnlineConfig(env="probe", reward=reward, agent=agent_config), spec, streams)
+    store = EpisodeStore(episode.length + 1, spec)
+    store.add(episode)
+    policy.method.closed(episode)
+    batch, subsets = policy.method.draw(store, 32, 0.99, streams)
+    noise = policy.agent.update_noise(streams, 32)
+    update = make_update(False, False, policy.device)
+    for name, value in update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()).items():
+        if not bool(torch.isfinite(value)):
+            raise UserError(f"one update on an episode of {episode.length} steps gave {name} = {float(value)}")
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C and a polite kill set the event, so that the loop can save and stop; a second one ends at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,154 @@
+"""Several runs side by side, one process each: started, watched, stopped and counted here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+_LOOK, _SAY, _GRACE = 0.2, 10.0, 60.0  # seconds between looks and lines, and to finish a checkpoint after Ctrl-C
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command line of ours, as `python -m apportion ARGS`, and the run directory it fills."""
+
+    label: str
+    args: tuple[str, ...]
+    run: Path
+
+    @property
+    def log(self) -> Path:
+        """Where the process's output goes: beside the run, which refuses to be made twice."""
+        return self.run.with_name(self.run.name + ".log")
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+    step: int = 0
+    said: float = field(default_factory=time.monotonic)
+
+
+def at_once(jobs: int, threads: int) -> int:
+    """How many processes side by side: `jobs`, or as many as this process may use cores for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return jobs if jobs > 0 else max(1, cores // max(1, threads))
+
+
+def run_all(jobs: Sequence[Job], count: int, threads: int, steps: int) -> list[int]:
+    """Run `jobs`, `count` at a time, with plain progress lines; a failure is told and the others go on.
+
+    Returns the exit codes, in the order of `jobs`. On Ctrl-C (or SIGTERM, SIGHUP) every process is asked to stop, gets
+    a minute to finish a checkpoint, and KeyboardInterrupt goes on to the caller.
+    """
+    waiting, running, codes = list(jobs), list[_Running](), dict[str, int]()
+    with _signals_interrupt():
+        try:
+            while waiting or running:
+                while waiting and len(running) < count:
+                    running.append(_start(waiting.pop(0), threads))
+                for one in list(running):
+                    code = one.process.poll()
+                    _say_progress(one, steps)
+                    if code is not None:
+                        running.remove(one)
+                        one.out.close()
+                        codes[one.job.label] = code
+                        _say_end(one.job, code)
+                time.sleep(_LOOK)
+        except KeyboardInterrupt:
+            _stop(running)
+            raise
+    return [codes[job.label] for job in jobs]
+
+
+def _start(job: Job, threads: int) -> _Running:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    out = job.log.open("ab")
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apportion", *job.args],
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we pass it on once
+    )
+    print(f"{job.label}: started, its output goes to {job.log}", flush=True)
+    return _Running(job, process, out)
+
+
+def _say_progress(one: _Running, steps: int) -> None:
+    """A line every ten seconds while the run's metrics grow."""
+    now = time.monotonic()
+    if now - one.said < _SAY:
+        return
+    last = _last_line(one.job.run / "metrics.jsonl")
+    if last.get("step", 0) > one.step:
+        one.step, one.said = last["step"], now
+        words = [f"{one.job.label}: {one.step:,} of {steps:,} steps"]
+        if isinstance(last.get("return"), float | int):
+            words.append(f"return {last['return']:.2f}")
+        returns = _last_line(one.job.run / "evaluations.jsonl").get("returns")
+        if returns:
+            words.append(f"evaluation {sum(returns) / len(returns):.2f}")
+        print(", ".join(words), flush=True)
+
+
+def _last_line(path: Path) -> dict:
+    """The last complete line of a JSONL file, or nothing."""
+    with contextlib.suppress(OSError, ValueError, IndexError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65_536))
+        lines = file.read().split(b"\n")
+        return json.loads(lines[-2])  # what follows the last newline is empty, or still being written
+    return {}
+
+
+def _say_end(job: Job, code: int) -> None:
+    if code == 0:
+        print(f"{job.label}: done, {job.run}", flush=True)
+        return
+    tail = job.log.read_text(errors="replace").strip().splitlines()[-5:]
+    print(f"{job.label}: failed with exit code {code}; its last lines:", file=sys.stderr)
+    print("\n".join(f"    {line}" for line in tail), file=sys.stderr, flush=True)
+
+
+def _stop(running: list[_Running]) -> None:
+    """SIGINT to each, once; who has not ended after the grace time, or at a second Ctrl-C, is killed."""
+    for one in running:
+        one.process.send_signal(signal.SIGINT)
+    end = time.monotonic() + _GRACE
+    for one in running:
+        try:
+            one.process.wait(max(0.0, end - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            one.process.kill()
+            one.process.wait()
+        one.out.close()
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP act like Ctrl-C: the processes have sessions of their own and would outlive us."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [s for s in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if s is not None]
+    before = {name: signal.signal(name, interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,161 @@
+"""Everything that a run is made of, how it is built from a configuration, saved and brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from apportion.agents import Agent, make_agent
+from apportion.config import OnlineConfig, from_json
+from apportion.envs.collect import Collector
+from apportion.envs.make import check_agent, make_one, make_vector, resolve, spec_of, step_limit
+from apportion.nets.normalizer import RunningNorm
+from apportion.rewards import Decomposition, RewardMethod, make_method
+from apportion.rng import Streams
+from apportion.run import checkpoint
+from apportion.run.metrics import Accumulator
+from apportion.run.rundir import RunDir
+from apportion.store.episodes import EpisodeStore
+from apportion.store.log import ReplayLog
+from apportion.types import Episode, Spec, UserError
+
+RECENT = 10  # closed episodes whose mean return is shown
+
+
+@dataclass
+class Policy:
+    """The learned parts of a run, and what they were built from."""
+
+    config: OnlineConfig
+    spec: Spec
+    device: torch.device
+    norm: RunningNorm | None
+    agent: Agent
+    method: RewardMethod
+
+
+@dataclass
+class Session:
+    """A run in memory: the learned parts, the environments and their open episodes, the closed ones, the counters."""
+
+    policy: Policy
+    streams: Streams
+    envs: SyncVectorEnv | AsyncVectorEnv
+    collector: Collector
+    store: EpisodeStore
+    log: ReplayLog
+    metrics: Accumulator = field(default_factory=Accumulator)
+    recent: list[float] = field(default_factory=list)  # returns of the last closed episodes
+
+    @property
+    def step(self) -> int:
+        """Environment steps so far."""
+        return self.collector.env_steps
+
+    def take(self, episode: Episode) -> None:
+        """A closed episode becomes material for everyone who learns from it."""
+        self.store.add(episode)
+        if self.policy.norm is not None:
+            self.policy.norm.observe(torch.from_numpy(episode.obs))
+        self.policy.method.closed(episode)
+        self.recent = [*self.recent, episode.episode_return][-RECENT:]
+
+
+def make_policy(config: OnlineConfig, spec: Spec, streams: Streams) -> Policy:
+    """Untrained networks, initialised from the stream "init"."""
+    check_agent(spec, config.basis_alg)
+    device = torch_device(config.device)
+    norm = RunningNorm(spec.obs_shape).to(device) if config.obs_normalization else None
+    agent = make_agent(spec, config.agent, streams.torch_generator("init"), norm, device)
+    method = make_method(spec, config.reward, streams.torch_generator("init"), norm, device)
+    return Policy(config, spec, device, norm, agent, method)
+
+
+def make_session(config: OnlineConfig, run: RunDir, warn: Callable[[str], None]) -> Session:
+    """A run at its step 0."""
+    for note in resolve(config.env)[1]:
+        warn(note)
+    envs = make_vector(config.env, config.num_envs, config.vector, config.env_type == "ep_rews")
+    spec = spec_of(envs)
+    check_subset_size(config, _limit(config.env))
+    streams = Streams(config.seed)
+    policy = make_policy(config, spec, streams)
+    store = EpisodeStore(config.buffer_size, spec)
+    return Session(policy, streams, envs, Collector(envs, spec, streams, warn), store, ReplayLog(run.replay))
+
+
+def _limit(env: str) -> int | None:
+    probe = make_one(env, False)
+    limit = step_limit(probe)
+    probe.close()
+    return limit
+
+
+def torch_device(name: str) -> torch.device:
+    """The device `name`. Raises UserError where this machine or this build of PyTorch lacks it."""
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from error
+
+
+def check_subset_size(config: OnlineConfig, limit: int | None) -> None:
+    """Raises UserError where no episode can hold a subset of K steps."""
+    k = config.reward.rrd_sample_size
+    if config.reward.alg == "rrd" and limit is not None and k > limit:
+        raise UserError(
+            f"--rrd-sample-size {k} is more than the {limit} steps that an episode of {config.env} can have: "
+            f"take at most {limit} (32 is a good start), or --alg rd for whole episodes"
+        )
+
+
+def save(session: Session, run: RunDir) -> Path:
+    """Write a checkpoint: first the new episodes, then the state, its manifest last; then drop what is old."""
+    chunks = session.log.write(session.store)
+    parts = {
+        "agent": session.policy.agent.state(),
+        "method": session.policy.method.state(),
+        "collector": session.collector.state(),
+        "loop": {"streams": session.streams.state(), "metrics": session.metrics.state(), "recent": session.recent},
+    }
+    keep = session.policy.config.keep_checkpoints
+    path = checkpoint.save(run.checkpoints, session.step, parts, {"replay": chunks}, keep)
+    named = [e["file"] for p in checkpoint.steps(run.checkpoints) for e in checkpoint.read_extra(p)["replay"]]
+    session.log.prune(set(named))
+    if isinstance(session.policy.method, Decomposition):
+        session.policy.method.model.save(run.path / "reward")
+    return path
+
+
+def restore(session: Session, parts: dict[str, Any], extra: dict[str, Any]) -> bool:
+    """Bring a fresh session to a checkpoint's state. False: an open episode could not be repeated exactly."""
+    loop = parts["loop"]
+    session.streams.load_state(loop["streams"])
+    session.metrics.load_state(loop["metrics"], session.policy.device)
+    session.recent = list(loop["recent"])
+    session.log.read(extra["replay"], session.store)
+    session.policy.agent.load_state(parts["agent"])
+    session.policy.method.load_state(parts["method"])
+    return session.collector.load_state(parts["collector"])
+
+
+def load_policy(run_dir: Path, path: Path | None = None) -> tuple[int, Policy]:
+    """The step and the learned parts of a run's newest, or the given, checkpoint, on the CPU."""
+    run = RunDir.open(run_dir)
+    config: OnlineConfig = from_json(OnlineConfig, run.config())
+    if path is None:
+        warnings: list[str] = []
+        path, parts, _ = checkpoint.newest(run.checkpoints, warnings.append)
+    else:
+        parts, _ = checkpoint.load(path)
+    probe = make_one(config.env, False)
+    policy = make_policy(config, spec_of(probe), Streams(config.seed))
+    probe.close()
+    policy.agent.load_state(parts["agent"])
+    policy.method.load_state(parts["method"])
+    return int(parts["collector"]["env_steps"]), policy

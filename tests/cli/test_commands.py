@@ -1,0 +1,85 @@
+"""The command in a process of its own: exit codes, one line for a slip, nothing heavy for --help."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "apportion", *argv], capture_output=True, text=True, cwd=cwd)
+
+
+def test_help_and_version_answer_without_the_heavy_packages():
+    code = (
+        "import sys\n"
+        "from apportion.cli import main\n"
+        "assert main(['--help']) == 0 and main(['--version']) == 0 and main([]) == 0 and main(['trian']) == 2\n"
+        "heavy = {'torch', 'tyro', 'gymnasium', 'numpy', 'matplotlib', 'rich', 'jaxtyping'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train [PRESET] --env ENV" in done.stdout and "apportion 0." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], "unknown verb 'trian'; did you mean train?"),
+        (["--versoin"], "unknown flag '--versoin'; did you mean --version?"),
+        (["train", "--env", "Ant-v5", "--polyek", "0.9"], "did you mean --polyak?"),
+        (["resume"], "the following arguments are required: run"),
+        (["evaluate", "somewhere", "--episodes", "0"], "--episodes 0: at least 1"),
+        (["evaluate", "somewhere", "--vido"], "did you mean --video?"),
+        (["demo", "--steps", "0"], "--steps 0: at least 1"),
+    ],
+)
+def test_a_slip_is_one_line_on_stderr_and_exit_code_2(argv, words):
+    done = run(*argv)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.startswith("apportion: ") and done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+def test_presets_are_listed():
+    done = run("presets")
+    assert done.returncode == 0
+    assert re.search(r"^rrd-lrd-sac +RRD-L\(RD\)", done.stdout, re.MULTILINE)
+
+
+def test_the_old_front_door_is_a_script_at_the_root():
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--alg=rrd", "--basis_alg=dqn", "--env=Assault"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "apportion: --env=Assault: Atari's frames are not supported yet; "
+        "dqn takes environments with vector observations\n"
+    )
+
+
+def test_there_is_no_pickle_in_the_repository():
+    banned = re.compile(
+        r"^\s*(import|from)\s+(c?pickle|cloudpickle|dill|joblib|shelve)\b|torch\.(load|save)\(|allow_pickle\s*=\s*True"
+    )
+    places = [
+        ROOT / "train.py",
+        *(p for d in ("src", "tests", "benchmarks", "examples") for p in (ROOT / d).rglob("*.py")),
+    ]
+    assert len(places) > 20
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in places
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if banned.search(line)
+    ]
+    assert not found

@@ -1,0 +1,122 @@
+"""The RRD repository's command lines, as its README writes them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from apportion.legacy import parse, save_rews
+from apportion.presets import defaults
+from apportion.types import UserError
+
+README = [  # tag, the other flags, alg, agent, bias correction, name of the run
+    ("RRD Ant-v2", "--alg=rrd --basis_alg=sac", "rrd", "sac", False, "RRD-Ant-v2"),
+    ("RRD-L(RD) Ant-v2", "--alg=rrd --basis_alg=sac --rrd_bias_correction=True", "rrd", "sac", True, "RRD-L-RD-Ant-v2"),
+    ("RRD-TD3 Ant-v2", "--alg=rrd --basis_alg=td3", "rrd", "td3", False, "RRD-TD3-Ant-v2"),
+    ("RRD-DDPG Ant-v2", "--alg=rrd --basis_alg=ddpg", "rrd", "ddpg", False, "RRD-DDPG-Ant-v2"),
+    ("IRCR-SAC Ant-v2", "--alg=ircr --basis_alg=sac", "ircr", "sac", False, "IRCR-SAC-Ant-v2"),
+    ("IRCR-TD3 Ant-v2", "--alg=ircr --basis_alg=td3", "ircr", "td3", False, "IRCR-TD3-Ant-v2"),
+    ("IRCR-DDPG Ant-v2", "--alg=ircr --basis_alg=ddpg", "ircr", "ddpg", False, "IRCR-DDPG-Ant-v2"),
+]
+
+
+def parse_line(line: str):
+    return parse(line.split())
+
+
+@pytest.mark.parametrize(("tag", "flags", "alg", "agent", "corrected", "name"), README)
+def test_the_readmes_commands_run_with_the_released_settings(tag, flags, alg, agent, corrected, name):
+    config, run, options = parse([f"--tag={tag}", *flags.split(), "--env=Ant-v2"])
+    wanted = defaults(alg, agent, "Ant-v2")
+    assert config == replace(wanted, reward=replace(wanted.reward, rrd_bias_correction=corrected))
+    assert config.env_type == "ep_rews"
+    assert (run, str(options.runs_dir), options.save_rews) == (name, "runs", True)
+
+
+def test_no_flags_at_all_is_rrd_with_sac_on_ant():
+    config, run, _ = parse([])
+    assert config == defaults("rrd", "sac", "Ant-v2")
+    assert run == "rrd-sac-Ant-v2"
+
+
+def test_epochs_cycles_iterations_and_timesteps_multiply_to_the_steps():
+    config, _, _ = parse(["--epochs=2", "--cycles=3", "--iterations=5", "--timesteps=7"])
+    assert config.steps == 2 * 3 * 5 * 7
+    assert config.eval_every == 5 * 7
+    assert config.timesteps == 7
+
+
+def test_every_flag_of_the_issue_reaches_its_setting():
+    config, run, options = parse_line(
+        "--tag=t --alg=rrd --basis_alg=sac --env=Hopper-v2 --env_type=normal --gamma=0.98 --test_rollouts=4 "
+        "--test_timesteps=200 --save_rews=False --buffer_size=5000 --batch_size=64 --warmup=500 --train_batches=50 "
+        "--train_target=3 --pi_lr=1e-3 --q_lr=2e-3 --polyak=0.99 --obs_normalization=True --alpha_lr=0 "
+        "--alpha_init=0.2 --r_lr=1e-4 --rrd_batch_size=128 --rrd_sample_size=32 --rrd_bias_correction=False "
+        "--save_freq=20000 --checkpoint_dir=kept --save_final=True --cuda=True --seed=7"
+    )
+    assert (config.env, config.env_type, config.gamma, config.seed) == ("Hopper-v2", "normal", 0.98, 7)
+    assert (config.test_rollouts, config.test_timesteps, config.buffer_size) == (4, 200, 5000)
+    assert (config.batch_size, config.warmup, config.train_batches, config.save_freq) == (64, 500, 50, 20_000)
+    assert (config.obs_normalization, config.device) == (True, "cuda")
+    agent, reward = config.agent, config.reward
+    assert (agent.train_target, agent.pi_lr, agent.q_lr, agent.polyak) == (3, 1e-3, 2e-3, 0.99)
+    assert (agent.alpha_lr, agent.alpha_init) == (0.0, 0.2)
+    assert (reward.r_lr, reward.rrd_batch_size, reward.rrd_sample_size) == (1e-4, 128, 32)
+    assert (run, str(options.runs_dir), options.save_rews) == ("t-seed-7", "kept", False)
+
+
+def test_the_flags_of_the_other_agents_reach_theirs():
+    td3 = parse_line("--basis_alg=td3 --std_act=.2 --pi_t_std=.3 --pi_t_clip=.6 --pi_delay_freq=3")[0].agent
+    assert (td3.std_act, td3.pi_t_std, td3.pi_t_clip, td3.pi_delay_freq) == (0.2, 0.3, 0.6, 3)
+    assert parse_line("--basis_alg=ddpg --q_reg=0 --std_act=.3")[0].agent.q_reg == 0.0
+    flags = "--eps_l=.9 --eps_r=.1 --eps_decay=99 --double=True --dueling --Adam_eps=1e-8"
+    dqn = parse_line(f"--basis_alg=dqn --env=CartPole-v1 {flags}")[0].agent
+    assert (dqn.eps_l, dqn.eps_r, dqn.eps_decay) == (0.9, 0.1, 99)
+    assert (dqn.double, dqn.dueling, dqn.adam_eps) == (True, True, 1e-8)
+
+
+def test_the_bare_agent_was_called_a_method():
+    config, _, _ = parse(["--alg=td3", "--env_type=normal"])
+    assert (config.reward.alg, config.basis_alg, config.env_type) == ("none", "td3", "normal")
+    assert parse(["--alg=sac"])[0].env_type == "ep_rews"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--alg=rrd --basis_alg=dqn --env=Assault", "frames are not supported yet"),
+        ("--env=ALE/Pong-v5", "frames are not supported yet"),
+        ("--env=PongNoFrameskip-v4", "frames are not supported yet"),
+        ("--frames=4", "frames are not supported yet"),
+        ("--epoch=3", "unknown flag --epoch; did you mean --epochs?"),
+        ("--rrd-bias-correction=True", "did you mean --rrd_bias_correction?"),
+        ("--save_rews=maybe", "neither True nor False"),
+        ("--alg=sac --basis_alg=td3", "bare agent"),
+        ("--epochs=0", "--epochs=0: at least 1"),
+        ("--cuda=True --device=cpu", "contradict"),
+        ("--basis_alg=td3 --alpha_lr=0", "--alpha_lr is a setting of sac, and the agent here is td3"),
+        ("--alg=ircr --rrd_batch_size=64", "--rrd_batch_size is a setting of rrd and rd"),
+        ("--Adam_eps=1e-4", "--Adam_eps is a setting of dqn"),
+        ("--optimizer=rmsprop", "dqn uses Adam"),
+        ("Ant-v2", "unexpected argument 'Ant-v2'"),
+    ],
+)
+def test_a_slip_gets_one_line(line, words):
+    with pytest.raises(UserError) as caught:
+        parse_line(line)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_done_differently_is_said():
+    assert "last checkpoint" in parse(["--save_final=False"])[2].notes[0]
+    assert "counts env steps" in parse(["--save_freq=10"])[2].notes[0]
+
+
+def test_cumulative_rewards_are_kept_as_the_old_plots_read_them(tmp_path):
+    rows = [{"step": 100, "returns": [1.0, 3.0]}, {"step": 200, "returns": [5.0, 7.0]}]
+    (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3')
+    save_rews(tmp_path, "Ant-v2")
+    info = np.load(tmp_path / "rews" / "Ant-v2.npz")["info"]  # loads only if there are no objects in it
+    np.testing.assert_array_equal(info, [[100, 2.0], [200, 6.0]])
