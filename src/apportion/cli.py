@@ -88,6 +88,9 @@ def _train(argv: list[str]) -> int:
     from apportion.flags import parse_train
 
     request = parse_train(argv)
+    from apportion.train.preflight import preflight
+
+    preflight(request.config, request.options.sinks)
     if request.options.seeds:
         return _train_seeds(request)
     from apportion.train.online import train

@@ -66,8 +66,8 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class _TrainFlags:
-    options: RunOptions
-    config: OnlineConfig
+    run: RunOptions  # the fields' names head the groups of --help
+    training: OnlineConfig
 
 
 def default_name(config: OnlineConfig) -> str:
@@ -123,7 +123,7 @@ def parse_train(argv: Sequence[str]) -> TrainRequest:
     args = ["--help"] if wants_help else _spell(given)
     parsed = _tyro(args, _TrainFlags(RunOptions(basis_alg=basis_alg), config), preset)  # type: ignore[arg-type]
     spelt = [*argv[: len(argv) - len(rest)], *_spell(given)]
-    return TrainRequest(parsed.options, parsed.config, tuple(spelt))
+    return TrainRequest(parsed.run, parsed.training, tuple(spelt))
 
 
 def _preset(argv: Sequence[str]) -> tuple[Preset | None, list[str]]:
@@ -255,7 +255,7 @@ def _tyro(args: list[str], default: _TrainFlags, preset: Preset | None) -> _Trai
     about = (
         "Train an agent on rewards that a reward method works out. A preset comes first, if any: apportion train "
         f"rrd-sac --env Ant-v5 (all presets: apportion presets). The defaults below are those of "
-        f"{preset.about if preset else f'--alg {default.config.reward.alg} --basis-alg {default.options.basis_alg}'}."
+        f"{preset.about if preset else f'--alg {default.training.reward.alg} --basis-alg {default.run.basis_alg}'}."
     )
     boxed = io.StringIO()
     try:

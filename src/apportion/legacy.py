@@ -84,7 +84,9 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         config, name, options = parse(argv)
         from apportion.train.online import train
+        from apportion.train.preflight import preflight
 
+        preflight(config)
         run = free_path(options.runs_dir / name)
         for line in (*options.notes, f"run directory: {run}"):
             print(line)

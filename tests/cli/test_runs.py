@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apportion.cli import main
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "--steps 300 --warmup 100 --log-every 100 --eval-every 150 --test-rollouts 2 --save-freq 150 --batch-size 16 "
@@ -66,6 +68,25 @@ def test_report_says_where_the_page_is(trained):
     done = run("report", "runs/Reacher-v5-rrd-sac-0", "--out", "page.html", cwd=trained)
     assert (done.returncode, done.stdout) == (0, "report: page.html\n"), done.stderr
     assert "Reacher-v5" in (trained / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--env Antt-v5", "did you mean Ant-v5?"),
+        ("--env Reacher-v5 --rrd-sample-size 64", "--rrd-sample-size 64 is more than the 50 steps"),
+        ("--env CartPole-v1", "--basis-alg sac cannot act here"),
+        ("--env Reacher-v5 --alg none --device cuda:99", "--device cuda:99 cannot be used"),
+        ("--env Reacher-v5 --alg none --log tensorbord", "--log tensorbord is unknown"),
+        ("--env Antt-v5 --seeds 0,1", "did you mean Ant-v5?"),
+    ],
+)
+def test_a_slip_leaves_nothing_behind(flags, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *flags.split()]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_resume_of_what_is_no_run_is_a_users_slip(trained):

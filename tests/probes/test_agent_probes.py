@@ -16,8 +16,8 @@ CONFIGS = {
     "sac": SACConfig(**SMALL, pi_lr=3e-3, q_lr=3e-3, polyak=0.95, alpha_init=1e-3, alpha_lr=0.0),
     "td3": TD3Config(**SMALL, pi_lr=3e-3, q_lr=3e-3, polyak=0.9, pi_t_std=0.05),
     "ddpg": DDPGConfig(**SMALL, pi_lr=3e-3, q_lr=3e-3, polyak=0.9, q_reg=0.0),
-    "dqn": DQNConfig(**SMALL, q_lr=3e-3, train_target=20),
-    "dqn double dueling": DQNConfig(**SMALL, q_lr=3e-3, train_target=20, double=True, dueling=True),
+    "dqn": DQNConfig(**SMALL, q_lr=5e-3, adam_eps=1e-8, train_target=20),
+    "dqn double dueling": DQNConfig(**SMALL, q_lr=5e-3, adam_eps=1e-8, train_target=20, double=True, dueling=True),
 }
 agents = pytest.mark.parametrize("name", CONFIGS)
 
@@ -94,7 +94,7 @@ def test_value_of_an_earlier_step_is_discounted(name):
 @agents
 def test_policy_finds_the_better_action(name):
     agent = train(
-        name, lambda act, rng: steps([0, 0], act, [1 - abs(as_number(act[0]) - 1.0)], True), gamma=0.99, updates=800
+        name, lambda act, rng: steps([0, 0], act, [1 - abs(as_number(act[0]) - 1.0)], True), gamma=0.99, updates=1500
     )
     assert as_number(agent.act(torch.zeros(1, 1), None, 0).numpy()[0]) > 0.85
     assert value(agent, 0.0) == pytest.approx(1.0, abs=0.12)

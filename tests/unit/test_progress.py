@@ -78,7 +78,7 @@ def test_the_live_table_shows_everything_and_says_what_the_learner_does_not_see(
     with Progress(10_000, "rrd sac", hidden=True, console=console, clock=clock) as progress:
         clock.now += 2
         progress.update(2_500, {"agent/q_loss": 0.0123, "reward/R_loss": 1.5, "return": -8.25, "episodes": 50})
-        progress.update(2_500, {"eval_return": -7.0})
+        progress.update(2_500, {"evaluation/return": -7.0})
         progress.message("note: saved")
     last = out.getvalue().rsplit("rrd sac", 1)[1]
     rows = [" ".join(line.strip(" │\r").split()) for line in last.splitlines() if "│" in line]

@@ -242,3 +242,17 @@ def test_best_episodes_restored_from_nothing_is_empty():
     other = BestEpisodes(SPEC)
     other.load_state(BestEpisodes(SPEC).state())
     assert other.store.n_episodes == 0
+
+
+def test_the_path_of_other_devices_draws_the_same():
+    store = EpisodeStore(13, SPEC)
+    for i in range(4):
+        store.add(episode(3, first=10 * i))
+    draws = []
+    for views in (store._views, None):  # None: torch's indexing, as on a GPU
+        store._views = views
+        rng = np.random.default_rng(5)
+        draws.append((transitions(store, 20, 0.9, rng), subsets(store, 3, 2, rng)))
+    for a, b in zip(*draws, strict=True):
+        for name in ("obs", "act", "next_obs", *(("reward",) if hasattr(a, "reward") else ())):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name

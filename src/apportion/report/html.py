@@ -68,8 +68,8 @@ def write_report(runs: list[Path], out: Path) -> Path:
 
     runs: run directories, or directories of seed_0, seed_1, ...; runs that differ only in the seed are put together.
     out: the page, or a directory in which it is to be called report.html.
-    Raises UserError for no runs, a path that is no run, a damaged config.json, or a full disk. Unfinished runs, runs without
-    evaluations and damaged lines or credit files are reported on the page, not refused.
+    Raises UserError for no runs, a path that is no run, a damaged config.json, or a full disk. Unfinished runs,
+    runs without evaluations and damaged lines or credit files are reported on the page, not refused.
     """
     if not runs:
         raise UserError("report needs at least one run directory")

@@ -12,8 +12,13 @@ from rich.live import Live
 from rich.table import Table
 
 _WINDOW = 30.0  # seconds over which the speed is measured
-_NAMES = {"return": "return", "eval_return": "evaluation return", "reward/R_loss": "R_loss", "reward/R_var": "R_var"}
-_SHORT = ("episodes", "return", "eval_return", "reward/R_loss", "agent/q_loss")  # what a plain line has room for
+_NAMES = {
+    "return": "return",
+    "evaluation/return": "evaluation return",
+    "reward/R_loss": "R_loss",
+    "reward/R_var": "R_var",
+}
+_SHORT = ("episodes", "return", "evaluation/return", "reward/R_loss", "agent/q_loss")  # what a plain line has room for
 
 
 class Progress:
@@ -105,7 +110,7 @@ class Progress:
         for name, text in self._head().items():
             table.add_row(name, text)
         values = dict(self._values)  # the table is drawn by a thread, while update may add to it
-        known = [n for n in ("episodes", "return", "eval_return") if n in values]
+        known = [n for n in ("episodes", "return", "evaluation/return") if n in values]
         for name in known + [n for n in values if n not in known]:
             table.add_row(self._names.get(name, name), number(values[name]))
         return table

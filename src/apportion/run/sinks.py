@@ -40,7 +40,7 @@ class Wandb:
     """Weights & Biases; offline in RUN/wandb (`wandb sync` sends it later) unless WANDB_MODE says otherwise."""
 
     def __init__(self, run_dir: Path, run_name: str, config: dict[str, Any]):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
         mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
@@ -63,7 +63,7 @@ class Trackio:
     """Trackio; a local database (`trackio show --project apportion`) unless its own variables name a server."""
 
     def __init__(self, run_name: str, config: dict[str, Any], resumed_at: int | None):
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]  # an extra
 
         self._run = trackio.init(
             project=PROJECT,

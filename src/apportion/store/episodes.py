@@ -40,7 +40,8 @@ class EpisodeStore:
         self.act = self._column(spec.act_dtype, *spec.act_shape)
         self.reward = self._column("float32")
         # on the CPU NumPy's take needs about half of the time of torch's index_select
-        self._views = [c.numpy() if self.device.type == "cpu" else None for c in (self.obs, self.act, self.reward)]
+        columns = (self.obs, self.act, self.reward)
+        self._views = tuple(c.numpy() for c in columns) if self.device.type == "cpu" else None
         self._reset(first_id=0)
 
     def _column(self, dtype: str, *shape: int) -> Tensor:
@@ -54,6 +55,7 @@ class EpisodeStore:
         self._low = self._high = 0  # live episodes are the table's entries [low, high)
         self._row = 0  # where the next episode starts
         self._used = 0  # rows taken
+        self._evicted = 0  # transitions that are no longer here
         self.next_id = first_id  # running number of the next episode
 
     # ---------------------------------------------------------------- what is in it
@@ -101,15 +103,16 @@ class EpisodeStore:
         self._check(episode)
         need = episode.length + 1
         while self._used + need > self.capacity:
-            self._used -= int(self._table["length"][self._low]) + 1
+            gone = int(self._table["length"][self._low])
+            self._used -= gone + 1
+            self._evicted += gone
             self._low += 1
         for column, values in ((self.obs, episode.obs), (self.act, episode.act), (self.reward, episode.reward)):
             self._write(column, values)
-        end = int(self._table["end"][self._high - 1]) if self._high else 0
         self._append(
             start=self._row,
             length=episode.length,
-            end=end + episode.length,
+            end=self._evicted + self.n_transitions + episode.length,
             terminated=episode.terminated,
             episode_return=episode.episode_return,
             env=episode.env,
@@ -156,31 +159,43 @@ class EpisodeStore:
 
     # ---------------------------------------------------------------- looking up
 
-    def locate(self, transition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Position in the live table, and step in its episode, of live transitions numbered 0 to n_transitions - 1."""
-        end = self.live("end")
-        absolute = transition + (end[0] - self.lengths[0])
-        at = end.searchsorted(absolute, side="right")
-        return at, absolute - end.take(at) + self.lengths.take(at)
+    def position(self, transition: np.ndarray) -> np.ndarray:
+        """(n,) positions in the live table of live transitions numbered 0 to n_transitions - 1, oldest first."""
+        return self.live("end").searchsorted(transition + self._evicted, side="right")
+
+    def locate(self, transition: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position in the live table, row, and whether it is its episode's last step, of live transitions as above."""
+        at = self.position(transition)
+        row = transition + at  # each earlier episode has one row more than transitions
+        row += self._table["start"][self._low]
+        last = self.live("end").take(at) == transition + (self._evicted + 1)
+        return at, self._wrapped(row), last
 
     def rows(self, at: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Rows of the columns for steps of the live episodes at table positions `at`."""
-        row = self.live("start").take(at) + step
-        row[row >= self.capacity] -= self.capacity
-        return row
+        return self._wrapped(self.live("start").take(at) + step)
 
-    def take(self, row: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Copies: obs at rows (n,) and at the rows after them, as (2, n, *obs); act and reward at the rows."""
-        both = np.empty((2, len(row)), np.int64)
+    def _wrapped(self, row: np.ndarray) -> np.ndarray:
+        return np.where(row < self.capacity, row, row - self.capacity)
+
+    def take(self, row: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Copies: obs at rows (...) and at the rows after them, as (2, ..., *obs); act at the rows."""
+        both = np.empty((2, *row.shape), np.int64)
         both[0] = row
         np.add(row, 1, out=both[1])
-        both[1][both[1] == self.capacity] = 0
-        obs, act, reward = self._views
-        if obs is not None and act is not None and reward is not None:
-            gathered = obs.take(both, axis=0), act.take(row, axis=0), reward.take(row)
-            return torch.from_numpy(gathered[0]), torch.from_numpy(gathered[1]), torch.from_numpy(gathered[2])
-        rows = torch.from_numpy(both).to(self.device, non_blocking=True)
-        return self.obs[rows], self.act[rows[0]], self.reward[rows[0]]
+        both[1, both[1] == self.capacity] = 0
+        if self._views is not None:
+            return torch.from_numpy(self._views[0].take(both, axis=0)), torch.from_numpy(
+                self._views[1].take(row, axis=0)
+            )
+        rows = self.send(both)
+        return self.obs[rows], self.act[rows[0]]
+
+    def take_reward(self, row: np.ndarray) -> Tensor:
+        """A copy of reward at rows (...): on its own, for subsets do without."""
+        if self._views is not None:
+            return torch.from_numpy(self._views[2].take(row))
+        return self.reward[self.send(row)]
 
     def episode(self, number: int) -> Episode:
         """A copy of the live episode with running number `number`; KeyError if it is not (or no longer) there."""
@@ -209,17 +224,20 @@ class EpisodeStore:
 
     def gather(self, at: np.ndarray, step: np.ndarray, mask: np.ndarray) -> Subsets:
         """Steps `step` (m, k) of the live episodes at table positions `at` (m,)."""
-        m, k = step.shape
-        obs, act, _ = self.take(self.rows(at[:, None], step).ravel())
-        obs = obs.view(2, m, k, *self.spec.obs_shape)
+        obs, act = self.take(self.rows(at[:, None], step))
         return Subsets(
             obs=obs[0],
-            act=act.view(m, k, *self.spec.act_shape),
+            act=act,
             next_obs=obs[1],
-            mask=torch.from_numpy(mask).to(self.device, non_blocking=True),
-            episode_return=torch.from_numpy(self.returns[at].astype(np.float32)).to(self.device, non_blocking=True),
-            length=torch.from_numpy(self.lengths[at]).to(self.device, non_blocking=True),
+            mask=self.send(mask),
+            episode_return=self.send(self.returns[at].astype(np.float32)),
+            length=self.send(self.lengths[at]),
         )
+
+    def send(self, array: np.ndarray) -> Tensor:
+        """As a tensor on the store's device, without waiting for it."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=True)
 
     # ---------------------------------------------------------------- state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def evaluate_run(
     from apportion.report.video import write_mp4
     from apportion.train.session import load_policy
 
-    step, policy = load_policy(run_dir, checkpoint)
+    step, policy = load_policy(run_dir, checkpoint, lambda line: print(line, file=sys.stderr))
     evaluator = Evaluator(policy.config, policy.spec, episodes, seed)
     traces = evaluator.rollouts(policy.agent, policy.device)
     evaluator.close()

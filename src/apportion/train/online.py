@@ -26,7 +26,7 @@ from apportion.run.progress import Progress
 from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
-from apportion.train.session import Session, make_policy, make_session, restore, save
+from apportion.train.session import Session, make_policy, make_session, newest, restore, save
 from apportion.types import Episode, Spec, UserError
 
 
@@ -54,7 +54,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
             _warn(f"{run.path} has no checkpoint yet: starting from its first step")
             _loop(config, run, None, log, progress)
         else:
-            _, parts, extra = checkpoint.newest(run.checkpoints, _warn)
+            _, parts, extra = newest(run, _warn)
             _loop(config, run, (parts, extra), log, progress)
 
 
@@ -71,7 +71,8 @@ def _loop(
         metrics, timing, evaluations = (
             JsonLines(path, truncate_after_step=session.step) for path in (run.metrics, run.timing, run.evaluations)
         )
-        sinks = open_sinks(list(log), run.path, run.path.name, to_json(config))
+        resumed_at = None if saved is None else session.step
+        sinks = open_sinks(list(log), run.path, run.path.name, to_json(config), resumed_at=resumed_at)
         for file in (metrics, timing, evaluations, *sinks):
             stack.callback(file.close)
         update = make_update(config.compile, config.bf16, session.policy.device)

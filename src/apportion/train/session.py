@@ -125,8 +125,7 @@ def save(session: Session, run: RunDir) -> Path:
     }
     keep = session.policy.config.keep_checkpoints
     path = checkpoint.save(run.checkpoints, session.step, parts, {"replay": chunks}, keep)
-    named = [e["file"] for p in checkpoint.steps(run.checkpoints) for e in checkpoint.read_extra(p)["replay"]]
-    session.log.prune(set(named))
+    session.log.prune(e["file"] for extra in checkpoint.extras(run.checkpoints) for e in extra["replay"])
     if isinstance(session.policy.method, Decomposition):
         session.policy.method.model.save(run.path / "reward")
     return path
@@ -144,15 +143,16 @@ def restore(session: Session, parts: dict[str, Any], extra: dict[str, Any]) -> b
     return session.collector.load_state(parts["collector"])
 
 
-def load_policy(run_dir: Path, path: Path | None = None) -> tuple[int, Policy]:
-    """The step and the learned parts of a run's newest, or the given, checkpoint, on the CPU."""
+def newest(run: RunDir, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The newest checkpoint that is whole, its share of the replay log included; one `warn` line for each before it."""
+    return checkpoint.newest(run.checkpoints, warn, lambda extra: ReplayLog(run.replay).verify(extra["replay"]))
+
+
+def load_policy(run_dir: Path, path: Path | None, warn: Callable[[str], None]) -> tuple[int, Policy]:
+    """The step and the learned parts of a run's newest whole, or the given, checkpoint."""
     run = RunDir.open(run_dir)
     config: OnlineConfig = from_json(OnlineConfig, run.config())
-    if path is None:
-        warnings: list[str] = []
-        path, parts, _ = checkpoint.newest(run.checkpoints, warnings.append)
-    else:
-        parts, _ = checkpoint.load(path)
+    parts = newest(run, warn)[1] if path is None else checkpoint.load(path)[0]
     probe = make_one(config.env, False)
     policy = make_policy(config, spec_of(probe), Streams(config.seed))
     probe.close()

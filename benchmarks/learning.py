@@ -1,0 +1,154 @@
+"""Does it learn? Paired runs of several reward sources on one task, over seeds, with everything else equal.
+
+    python benchmarks/learning.py reacher        # about an hour on 2 cores
+    python benchmarks/learning.py halfcheetah
+    python benchmarks/learning.py agents
+
+Every run is an ordinary run directory under --runs; finished ones are not repeated, interrupted ones are resumed. The
+summary (all evaluations of all runs, IQM and 95 % bootstrap intervals over seeds, paired differences, the machine) goes
+to docs/results/learning-<task>.json, its picture beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from apportion.config import OnlineConfig
+from apportion.presets import defaults
+from apportion.report.plots import Curve, learning_curves, save
+from apportion.report.stats import bootstrap_ci, iqm
+from apportion.run.metrics import read_lines
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture: an environment, the methods to compare, and what all of them share."""
+
+    env: str
+    steps: int
+    warmup: int
+    train_batches: int  # per 100 env steps
+    eval_every: int
+    k: int
+    methods: tuple[str, ...]
+    extra: dict[str, int] = field(default_factory=dict)
+
+
+SAC = ("dense sac", "episodic sac", "uniform sac", "ircr sac", "rrd sac", "rrd-l(rd) sac")
+TASKS = {
+    "reacher": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, SAC),
+    "halfcheetah": Task("HalfCheetah-v5", 50_000, 5_000, 25, 5_000, 64, SAC),
+    "agents": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, ("rrd td3", "rrd ddpg")),
+}
+
+
+def settings(task: Task, method: str, seed: int) -> OnlineConfig:
+    """The released settings of the method, with the task's budget; the agent and its updates per step are the same."""
+    kind, agent = method.split()
+    alg = {"dense": "none", "episodic": "none", "rrd-l(rd)": "rrd"}.get(kind, kind)
+    config = defaults(alg, agent, task.env)
+    reward = replace(config.reward, rrd_sample_size=task.k, rrd_bias_correction=kind == "rrd-l(rd)")
+    return replace(
+        config,
+        reward=reward,
+        env_type="normal" if kind == "dense" else "ep_rews",
+        seed=seed,
+        steps=task.steps,
+        warmup=task.warmup,
+        train_batches=task.train_batches,
+        eval_every=task.eval_every,
+        log_every=1_000,
+        save_freq=10_000,
+        compile=True,
+    )
+
+
+def run_one(task: Task, method: str, seed: int, path: Path) -> None:
+    """Train in a process of its own; a finished run is left alone, an interrupted one resumed."""
+    if path.exists() and json.loads((path / "run.json").read_text()).get("finished"):
+        return
+    code = (
+        "import json, sys; from pathlib import Path; from apportion.config import OnlineConfig, from_json; "
+        "from apportion.train.online import resume, train; path = Path(sys.argv[1]); "
+        "resume(path) if path.exists() else train(from_json(OnlineConfig, json.loads(sys.argv[2])), path)"
+    )
+    from apportion.config import to_json
+
+    config = json.dumps(to_json(settings(task, method, seed)))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f"{path.name}.log").open("w") as log:
+        subprocess.run([sys.executable, "-c", code, str(path), config], check=True, stdout=log, stderr=log, env=env)
+    print(f"{path} done", flush=True)
+
+
+def collect(task: Task, paths: dict[str, list[Path]]) -> dict:
+    """Every evaluation of every run, and their summary at the last step."""
+    out: dict = {"methods": {}, "final": {}, "paired": {}}
+    final: dict[str, np.ndarray] = {}
+    for method, runs in paths.items():
+        lines = [read_lines(run / "evaluations.jsonl") for run in runs]
+        steps = [line["step"] for line in lines[0]]
+        means = np.array([[float(np.mean(line["returns"])) for line in run] for run in lines])
+        audits = [[line["audit"] for line in run] for run in lines]
+        out["methods"][method] = {"steps": steps, "returns": means.tolist(), "audit": audits}
+        # The mean of the last three evaluations: a single one is noisy.
+        final[method] = means[:, -3:].mean(1)
+        low, high = bootstrap_ci(final[method])
+        out["final"][method] = {"iqm": float(iqm(final[method])), "ci95": [low, high], "seeds": final[method].tolist()}
+    for method, values in final.items():
+        for control in (f"episodic {method.split()[1]}", f"uniform {method.split()[1]}"):
+            if control in final and control != method:
+                difference = values - final[control]
+                out["paired"][f"{method} - {control}"] = {
+                    "mean": float(difference.mean()),
+                    "ci95": list(bootstrap_ci(difference)),
+                    "seeds": difference.tolist(),
+                }
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2)))
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--summary-only", action="store_true", help="only read finished runs")
+    args = parser.parse_args()
+    task = TASKS[args.task]
+    paths = {m: [args.runs / args.task / m.replace(" ", "-") / f"seed_{s}" for s in range(args.seeds)] for m in task.methods}
+    if not args.summary_only:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            jobs = [pool.submit(run_one, task, m, s, paths[m][s]) for s in range(args.seeds) for m in task.methods]
+            for job in jobs:
+                job.result()
+    result = collect(task, paths)
+    about = {"task": args.task, "env": task.env, "steps": task.steps, "updates_per_100_steps": task.train_batches}
+    machine = {"platform": platform.platform(), "cpu": json.loads((paths[task.methods[0]][0] / "run.json").read_text())["cpu"]}
+    versions = json.loads((paths[task.methods[0]][0] / "run.json").read_text())["versions"]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    out = RESULTS / f"learning-{args.task}.json"
+    out.write_text(json.dumps({**about, "machine": machine, "versions": versions, **result}, indent=1) + "\n")
+    curves = [
+        Curve(method, np.array(data["steps"]), np.array(data["returns"])) for method, data in result["methods"].items()
+    ]
+    save(learning_curves(curves, title=f"{task.env}: return of the deterministic policy"), out.with_suffix(".png"))
+    for method, value in sorted(result["final"].items(), key=lambda item: -item[1]["iqm"]):
+        print(f"{method:16s} {value['iqm']:10.1f}   95 % {value['ci95'][0]:10.1f} to {value['ci95'][1]:10.1f}")
+
+
+if __name__ == "__main__":
+    main()
