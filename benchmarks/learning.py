@@ -81,8 +81,8 @@ def run_one(task: Task, method: str, seed: int, path: Path) -> None:
         return
     code = (
         "import json, sys; from pathlib import Path; from apportion.config import OnlineConfig, from_json; "
-        "from apportion.train.online import resume, train; path = Path(sys.argv[1]); "
-        "resume(path) if path.exists() else train(from_json(OnlineConfig, json.loads(sys.argv[2])), path)"
+        "from apportion.train.online import resume, train_online; path = Path(sys.argv[1]); "
+        "resume(path) if path.exists() else train_online(from_json(OnlineConfig, json.loads(sys.argv[2])), path)"
     )
     from apportion.config import to_json
 
@@ -129,7 +129,9 @@ def main() -> None:
     parser.add_argument("--summary-only", action="store_true", help="only read finished runs")
     args = parser.parse_args()
     task = TASKS[args.task]
-    paths = {m: [args.runs / args.task / m.replace(" ", "-") / f"seed_{s}" for s in range(args.seeds)] for m in task.methods}
+    paths = {
+        m: [args.runs / args.task / m.replace(" ", "-") / f"seed_{s}" for s in range(args.seeds)] for m in task.methods
+    }
     if not args.summary_only:
         with ThreadPoolExecutor(args.jobs) as pool:
             jobs = [pool.submit(run_one, task, m, s, paths[m][s]) for s in range(args.seeds) for m in task.methods]
@@ -137,7 +139,10 @@ def main() -> None:
                 job.result()
     result = collect(task, paths)
     about = {"task": args.task, "env": task.env, "steps": task.steps, "updates_per_100_steps": task.train_batches}
-    machine = {"platform": platform.platform(), "cpu": json.loads((paths[task.methods[0]][0] / "run.json").read_text())["cpu"]}
+    machine = {
+        "platform": platform.platform(),
+        "cpu": json.loads((paths[task.methods[0]][0] / "run.json").read_text())["cpu"],
+    }
     versions = json.loads((paths[task.methods[0]][0] / "run.json").read_text())["versions"]
     RESULTS.mkdir(parents=True, exist_ok=True)
     out = RESULTS / f"learning-{args.task}.json"

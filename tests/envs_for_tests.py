@@ -166,3 +166,19 @@ def flattened() -> gym.Env:
 
 def not_an_env() -> int:
     return 3
+
+
+class Clock(Walk):
+    """Ends after 6 steps; rewards 1, 2, ..., 6 in this order: whole numbers, so that every order has one exact sum."""
+
+    order = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+
+    def step(self, action: Any):
+        obs, _, _, _, info = super().step(action)
+        return obs, self.order[self.t - 1], self.t == 6, False, info
+
+
+class ClockBackwards(Clock):
+    """The same returns from other steps: a learner that is told returns alone cannot tell the two apart."""
+
+    order = (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)

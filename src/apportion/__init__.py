@@ -1,7 +1,7 @@
 """Per-step rewards where the environment gives none.
 
-    from apportion import OnlineConfig, RewardConfig, SACConfig, train
-    train(OnlineConfig("HalfCheetah-v5", reward=RewardConfig("rrd"), agent=SACConfig()), Path("runs/first"))
+    from apportion import OnlineConfig, RewardConfig, SACConfig, train_online
+    train_online(OnlineConfig("HalfCheetah-v5", reward=RewardConfig("rrd"), agent=SACConfig()), Path("runs/first"))
 
 Names are imported when they are first used: `import apportion` alone is instant.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apportion.rewards.losses import rrd_loss
     from apportion.rewards.model import LearnedReward, RewardModel
     from apportion.train.evaluate import evaluate_run
-    from apportion.train.online import resume, train
+    from apportion.train.online import resume, train_online
     from apportion.types import Batch, Episode, RewardSource, Spec, Subsets, UserError
 
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
     "apportion.rewards.losses": ("rrd_loss",),
     "apportion.rewards.model": ("LearnedReward", "RewardModel"),
     "apportion.train.evaluate": ("evaluate_run",),
-    "apportion.train.online": ("resume", "train"),
+    "apportion.train.online": ("resume", "train_online"),
     "apportion.types": ("Batch", "Episode", "RewardSource", "Spec", "Subsets", "UserError"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -53,7 +53,7 @@ __all__ = [
     "evaluate_run",
     "resume",
     "rrd_loss",
-    "train",
+    "train_online",
     "write_report",
 ]
 

@@ -93,11 +93,11 @@ def _train(argv: list[str]) -> int:
     preflight(request.config, request.options.sinks)
     if request.options.seeds:
         return _train_seeds(request)
-    from apportion.train.online import train
+    from apportion.train.online import train_online
 
     run = Path(request.options.runs_dir) / request.name
     with_way_back(
-        run, lambda: train(request.config, run, log=request.options.sinks, command=["apportion", "train", *argv])
+        run, lambda: train_online(request.config, run, log=request.options.sinks, command=["apportion", "train", *argv])
     )
     return ended(run)
 

@@ -94,20 +94,26 @@ class RewardConfig:
     rrd_ensemble: int = 1  # reward networks; the reward is their mean
     r_lr: float = 3e-4  # step size of the reward network
     r_hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
-    reward_scale: Literal["none", "running"] = "none"  # divide the target by a running scale of R/T, multiply the output
+    reward_scale: Literal["none", "running"] = (
+        "none"  # divide the target by a running scale of R/T, multiply the output
+    )
     episode_sampling: Literal["length", "uniform"] = "length"  # how episodes are drawn
     return_correction: bool = False  # r += (R - sum r)/T: stored episodes' rewards add up to their return
     ircr_variant: Literal["rrd", "official"] = "rrd"  # credit R (the RRD code's form) or R/T (the IRCR paper's)
 
     def __post_init__(self) -> None:
         if self.alg == "rrd":
-            if self.rrd_sample_size < 1 or self.rrd_batch_size < self.rrd_sample_size or self.rrd_batch_size % self.rrd_sample_size:
+            batch, k = self.rrd_batch_size, self.rrd_sample_size
+            if k < 1 or batch < k or batch % k:
+                near = max(1, batch // max(k, 1)) * max(k, 1)
                 raise UserError(
-                    f"--rrd-batch-size {self.rrd_batch_size} must be a multiple of --rrd-sample-size {self.rrd_sample_size} "
-                    f"(the batch is made of whole subsets): try --rrd-batch-size {max(4, self.rrd_batch_size // max(self.rrd_sample_size, 1)) * max(self.rrd_sample_size, 1)}"
+                    f"--rrd-batch-size {batch} must be a multiple of --rrd-sample-size {k}, for a batch is made of "
+                    f"whole subsets: try --rrd-batch-size {near}"
                 )
-            if self.rrd_bias_correction and self.rrd_sample_size < 2:
-                raise UserError("--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance")
+            if self.rrd_bias_correction and k < 2:
+                raise UserError(
+                    "--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance"
+                )
         if self.rrd_ensemble < 1:
             raise UserError(f"--rrd-ensemble {self.rrd_ensemble}: at least 1 reward network is needed")
 
@@ -152,7 +158,18 @@ class OnlineConfig:
     bf16: bool = False  # bfloat16 matrix products (needs hardware that has them)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_envs", "timesteps", "batch_size", "eval_every", "test_rollouts", "log_every", "save_freq", "threads", "keep_checkpoints"):
+        for name in (
+            "steps",
+            "num_envs",
+            "timesteps",
+            "batch_size",
+            "eval_every",
+            "test_rollouts",
+            "log_every",
+            "save_freq",
+            "threads",
+            "keep_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.gamma <= 1:
@@ -164,7 +181,7 @@ class OnlineConfig:
 
 
 def to_json(config: Any) -> Any:
-    """A dataclass as plain dictionaries and lists; members of a union of dataclasses carry their class name as "kind"."""
+    """A dataclass as plain dictionaries and lists; every dataclass carries its class name as "kind"."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         out = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"kind": type(config).__name__, **out}

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
     def work() -> int:
         config, name, options = parse(argv)
-        from apportion.train.online import train
+        from apportion.train.online import train_online
         from apportion.train.preflight import preflight
 
         preflight(config)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
         for line in (*options.notes, f"run directory: {run}"):
             print(line)
         try:
-            with_way_back(run, lambda: train(config, run, command=["python", "train.py", *argv]))
+            with_way_back(run, lambda: train_online(config, run, command=["python", "train.py", *argv]))
         finally:
             if options.save_rews:
                 save_rews(run, config.env)

@@ -35,6 +35,7 @@ class Spec:
     act_dim: int
     act_low: tuple[float, ...] = ()
     act_high: tuple[float, ...] = ()
+    act_start: int = 0  # "discrete": what the environment calls action 0
 
     @property
     def act_shape(self) -> tuple[int, ...]:
@@ -67,7 +68,7 @@ class Batch(_Movable):
 
 @dataclass(frozen=True)
 class Subsets(_Movable):
-    """k distinct steps out of each of m whole episodes; where an episode is shorter than k, `mask` is False in the rest."""
+    """k distinct steps of each of m episodes; where an episode is shorter than k, `mask` is False in the rest."""
 
     obs: Tensor  # (m, k, *obs)
     act: Tensor  # (m, k, act_dim) or (m, k)

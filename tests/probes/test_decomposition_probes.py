@@ -79,7 +79,10 @@ def test_variance_penalty_shares_rewards_with_the_next_step_and_the_correction_d
     # independent observations: r(s) and r(s') have nearly the same sum, and their average varies less within a subset
     plain, _ = fit(RewardConfig(alg="rrd", **BASE), 1500, independent=True)
     corrected, _ = fit(RewardConfig(alg="rrd", rrd_bias_correction=True, **BASE), 1500, independent=True)
-    assert within_episode_correlation(corrected, independent=True) > within_episode_correlation(plain, independent=True) + 0.1
+    assert (
+        within_episode_correlation(corrected, independent=True)
+        > within_episode_correlation(plain, independent=True) + 0.1
+    )
 
 
 def test_ensemble_running_scale_and_uniform_episodes_recover_it_too():
@@ -100,7 +103,5 @@ def test_return_correction_makes_stored_episodes_add_up_to_their_return():
     n = fresh.length
     rows = {"episode": torch.full((n,), number), "length": torch.full((n,), n)}
     base = sample.transitions(store, n, 0.99, np.random.default_rng(0))
-    corrected = method(
-        replace(base, obs=whole.obs[0], act=whole.act[0], next_obs=whole.next_obs[0], **rows)
-    )
+    corrected = method(replace(base, obs=whole.obs[0], act=whole.act[0], next_obs=whole.next_obs[0], **rows))
     assert corrected.sum().item() == pytest.approx(fresh.episode_return, abs=1e-3)

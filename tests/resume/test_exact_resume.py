@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from apportion.config import AGENTS, OnlineConfig, RewardConfig, to_json
-from apportion.train.online import resume, train
+from apportion.train.online import resume, train_online
 
 TESTS = str(Path(__file__).parents[1])
 
@@ -82,7 +82,7 @@ def test_interrupted_run_ends_in_the_same_bits(alg, agent, more, tmp_path):
     whole = tmp_path / "whole"
     if agent == "dqn":  # the shortest of these episodes has 2 steps: less than K, and masked
         more = {**more, "buffer_size": 60}
-    train(config(alg, agent, **more), whole, progress=False)
+    train_online(config(alg, agent, **more), whole, progress=False)
     again = go_back(whole, tmp_path / "again", keep=1)
     resume(again, progress=False)
     assert_same(whole, again)
@@ -90,7 +90,7 @@ def test_interrupted_run_ends_in_the_same_bits(alg, agent, more, tmp_path):
 
 def test_real_mujoco_run_resumes_in_the_same_bits(tmp_path):
     settings = config(env="Hopper-v5", steps=260, save_freq=130, num_envs=2)
-    train(settings, tmp_path / "whole", progress=False)
+    train_online(settings, tmp_path / "whole", progress=False)
     again = go_back(tmp_path / "whole", tmp_path / "again", keep=1)
     resume(again, progress=False)
     assert_same(tmp_path / "whole", again)
@@ -99,13 +99,13 @@ def test_real_mujoco_run_resumes_in_the_same_bits(tmp_path):
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(config(seed=seed), tmp_path / name, progress=False)
+        train_online(config(seed=seed), tmp_path / name, progress=False)
     assert_same(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() != (tmp_path / "c" / "metrics.jsonl").read_bytes()
 
 
 def test_environment_that_cannot_repeat_is_said_and_marked(tmp_path, capsys):
-    train(config(env="envs_for_tests:OwnNoise"), tmp_path / "whole", progress=False)
+    train_online(config(env="envs_for_tests:OwnNoise"), tmp_path / "whole", progress=False)
     again = go_back(tmp_path / "whole", tmp_path / "again", keep=1)
     resume(again, progress=False)
     assert "this resume is not exact" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_environment_that_cannot_repeat_is_said_and_marked(tmp_path, capsys):
 
 @pytest.mark.parametrize("part", ["agent.safetensors", "manifest.json", "replay"])
 def test_damaged_checkpoint_is_passed_over_with_one_line_and_the_run_repeats_itself(part, tmp_path, capsys):
-    train(config(), tmp_path / "whole", progress=False)
+    train_online(config(), tmp_path / "whole", progress=False)
     again = go_back(tmp_path / "whole", tmp_path / "again", keep=2)
     newest = sorted((again / "checkpoints").iterdir())[-1]
     if part == "replay":
@@ -135,19 +135,19 @@ import json, sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from apportion.config import OnlineConfig, from_json
-from apportion.train.online import resume, train
+from apportion.train.online import resume, train_online
 path = Path(sys.argv[1])
 if (path / "config.json").exists():
     resume(path, progress=False)
 else:
-    train(from_json(OnlineConfig, json.loads(sys.argv[2])), path, progress=False)
+    train_online(from_json(OnlineConfig, json.loads(sys.argv[2])), path, progress=False)
 """
 
 
 def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
     """Kill the process again and again, anywhere; a last life finishes with the bits of a run that was let alone."""
     settings = config(steps=900, save_freq=70, keep_checkpoints=2)
-    train(settings, tmp_path / "whole", progress=False)
+    train_online(settings, tmp_path / "whole", progress=False)
     path, chance = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-c", RUN, str(path), json.dumps(to_json(settings)), TESTS]
     kills = 0

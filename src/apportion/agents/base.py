@@ -83,9 +83,7 @@ def module_state(module: nn.Module, optimizers: dict[str, Adam], **counters: int
     }
 
 
-def load_module_state(
-    module: nn.Module, optimizers: dict[str, Adam], state: dict[str, Any]
-) -> dict[str, int]:
+def load_module_state(module: nn.Module, optimizers: dict[str, Adam], state: dict[str, Any]) -> dict[str, int]:
     """The inverse of `module_state`; returns the counters. Raises RuntimeError where names or shapes differ."""
     module.load_state_dict(state["net"])
     for name, optimizer in optimizers.items():

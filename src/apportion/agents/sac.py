@@ -31,9 +31,7 @@ def critic_loss(agent: SAC, batch: Batch, noise: Float[Tensor, "n a"]) -> tuple[
     return loss, {"q_loss": loss.detach(), "q": q.detach().mean()}
 
 
-def actor_loss(
-    agent: SAC, batch: Batch, noise: Float[Tensor, "n a"]
-) -> tuple[Tensor, Float[Tensor, "n"], Metrics]:
+def actor_loss(agent: SAC, batch: Batch, noise: Float[Tensor, "n a"]) -> tuple[Tensor, Float[Tensor, "n"], Metrics]:
     """Policy towards higher min Q and entropy (eq. 7 and 9); also returns the log-density of its actions."""
     obs = agent.encode(batch.obs)
     act, log_p = gaussian.sample(agent.actor(obs), noise)

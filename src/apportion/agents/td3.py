@@ -74,7 +74,9 @@ class TD3(nn.Module):
 
     def due(self) -> Due:
         self.updates += 1
-        return Due(policy=self.updates % self.config.pi_delay_freq == 0, target=self.updates % self.config.train_target == 0)
+        return Due(
+            policy=self.updates % self.config.pi_delay_freq == 0, target=self.updates % self.config.train_target == 0
+        )
 
     def update(self, batch: Batch, noise: Noise, due: Due) -> Metrics:
         config = self.config

@@ -103,7 +103,7 @@ def spec_of(env: gym.Env | VectorEnv) -> Spec:
         obs, act = env.observation_space, env.action_space
     obs_shape, obs_dtype = _observations(obs)
     if isinstance(act, spaces.Discrete):
-        return Spec(obs_shape, obs_dtype, "discrete", int(act.n))
+        return Spec(obs_shape, obs_dtype, "discrete", int(act.n), act_start=int(act.start))
     if not isinstance(act, spaces.Box):
         raise UserError(f"action space {act}: only Box and Discrete are supported: convert the actions {_WRAP}")
     if act.dtype is None or np.dtype(act.dtype).kind != "f":

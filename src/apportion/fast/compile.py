@@ -1,48 +1,44 @@
-"""The learner update, as written or compiled into one graph, in float32 or bfloat16."""
+"""A learner update as written, or compiled into one graph, in float32 or bfloat16."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch._dynamo import config as dynamo_config
 
-from apportion.agents.base import Agent, Due, Noise
-from apportion.rewards.source import RewardMethod
-from apportion.train.update import learner_update
-from apportion.types import Batch, Metrics, Subsets, UserError
+from apportion.types import UserError
 
-Update = Callable[[RewardMethod, Agent, Batch, Subsets | None, Noise, Due], Metrics]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def make_update(compiled: bool, bf16: bool, device: torch.device) -> Update:
-    """`learner_update`, made fast.
+def accelerate(update: Callable[P, R], compiled: bool, bf16: bool, device: torch.device) -> Callable[P, R]:
+    """`update`, made fast.
 
-    `compiled`: gradients, Adam and target copies of reward model and agent in one graph, the same numbers to rounding;
-    the first call takes half a minute, so it pays after some ten thousand updates. `bf16`: matrix products in
-    bfloat16 (autocast), parameters and losses in float32; faster only on hardware that has bfloat16 arithmetic.
+    `compiled`: gradients, Adam and target copies of everything it trains in one graph; the same numbers to rounding.
+    The first call takes half a minute (less once the compiler's cache on disk knows it), so it pays after some ten
+    thousand updates. `bf16`: matrix products in bfloat16 (autocast), parameters and losses in float32; faster only on
+    hardware with bfloat16 arithmetic. Raises UserError where this PyTorch cannot trace gradients.
     """
-    update: Update = _in_bf16(device.type) if bf16 else learner_update
+    plain = _in_bf16(update, device.type) if bf16 else update
     if not compiled:
-        return update
+        return plain
     if not hasattr(dynamo_config, "trace_autograd_ops"):
-        raise UserError(f"--compile needs a PyTorch that traces gradients (2.13 does); this is {torch.__version__}")
-    traced = torch.compile(update, fullgraph=True)
+        raise UserError(f"--compile needs a PyTorch that traces gradients, such as 2.13; this is {torch.__version__}")
+    traced = torch.compile(plain, fullgraph=True)
 
-    def run(
-        method: RewardMethod, agent: Agent, batch: Batch, subsets: Subsets | None, noise: Noise, due: Due
-    ) -> Metrics:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with dynamo_config.patch(trace_autograd_ops=True):
-            return traced(method, agent, batch, subsets, noise, due)
+            return traced(*args, **kwargs)
 
     return run
 
 
-def _in_bf16(device_type: str) -> Update:
-    def update(
-        method: RewardMethod, agent: Agent, batch: Batch, subsets: Subsets | None, noise: Noise, due: Due
-    ) -> Metrics:
+def _in_bf16(update: Callable[P, R], device_type: str) -> Callable[P, R]:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with torch.autocast(device_type, dtype=torch.bfloat16):
-            return learner_update(method, agent, batch, subsets, noise, due)
+            return update(*args, **kwargs)
 
-    return update
+    return run

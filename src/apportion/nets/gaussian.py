@@ -12,7 +12,9 @@ from torch.nn import functional as F
 LOG_STD_MIN, LOG_STD_MAX = math.log(1e-2), 2.0  # the RRD release floors the deviation at 0.01
 
 
-def sample(params: Float[Tensor, "n params"], noise: Float[Tensor, "n a"]) -> tuple[Float[Tensor, "n a"], Float[Tensor, "n"]]:
+def sample(
+    params: Float[Tensor, "n params"], noise: Float[Tensor, "n a"]
+) -> tuple[Float[Tensor, "n a"], Float[Tensor, "n"]]:
     """Action tanh(mean + std * noise) and its log-density (Haarnoja et al. 2018, appendix C, eq. 21).
 
     The log of tanh's derivative is taken as 2 (log 2 - u - softplus(-2u)), exact where 1 - tanh(u)^2 rounds to 0. The

@@ -28,7 +28,7 @@ class StackedMLP(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
 
     def forward(self, x: Float[Tensor, "n i"], frozen: bool = False) -> Float[Tensor, "e n out"]:
-        """All members on the same input. `frozen`: gradients reach x, not the weights (an actor looking at its critic)."""
+        """All members on one input. `frozen`: gradients reach x, not the weights (an actor looking at its critic)."""
         hidden = x.expand(self.weights[0].shape[0], *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if frozen:

@@ -66,4 +66,5 @@ class Adam:
 @torch.no_grad()
 def polyak_(target: nn.Module, online: nn.Module, keep: float) -> None:
     """target <- keep * target + (1 - keep) * online, in place; keep = 0 is a hard copy."""
-    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1.0 - keep)
+    for old, new in zip(target.parameters(), online.parameters(), strict=True):
+        old.lerp_(new, 1.0 - keep)

@@ -10,9 +10,7 @@ import numpy as np
 from apportion.stats import pearson, per_episode, r2, spearman
 
 
-def audit(
-    true: Sequence[np.ndarray], learned: Sequence[np.ndarray]
-) -> dict[str, float | None]:
+def audit(true: Sequence[np.ndarray], learned: Sequence[np.ndarray]) -> dict[str, float | None]:
     """Agreement of learned with true per-step rewards, each a list of episodes' (T,) arrays.
 
     pearson, spearman: mean over episodes of the correlation within the episode, in [-1, 1]; r2_return: share of the
@@ -24,7 +22,9 @@ def audit(
         name: _mean(per_episode(measure, flat_true, flat_learned, length))
         for name, measure in (("pearson", pearson), ("spearman", spearman))
     }
-    total = r2([float(np.sum(x, dtype=np.float64)) for x in true], [float(np.sum(x, dtype=np.float64)) for x in learned])
+    total = r2(
+        [float(np.sum(x, dtype=np.float64)) for x in true], [float(np.sum(x, dtype=np.float64)) for x in learned]
+    )
     return {**within, "r2_return": None if math.isnan(total) else total}
 
 

@@ -43,7 +43,12 @@ class Decomposition:
     """Learns the network on random subsets (`rrd`) or whole episodes (`rd`) and answers with its mean."""
 
     def __init__(
-        self, spec: Spec, config: RewardConfig, generator: torch.Generator, norm: RunningNorm | None, device: torch.device
+        self,
+        spec: Spec,
+        config: RewardConfig,
+        generator: torch.Generator,
+        norm: RunningNorm | None,
+        device: torch.device,
     ):
         self.config, self.device = config, device
         self.model = RewardModel(spec, config.r_hidden, config.rrd_ensemble, generator, norm).to(device)

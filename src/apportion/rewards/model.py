@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apportion.config import from_json, to_json
 from apportion.nets.mlp import StackedMLP
 from apportion.nets.normalizer import RunningNorm
-from apportion.types import Batch, Spec, UserError
+from apportion.run.files import full_disk, write_atomic, write_json
+from apportion.types import Spec, UserError
 
 
 class RewardModel(nn.Module):
@@ -60,12 +62,15 @@ class RewardModel(nn.Module):
     def reward(self, obs: np.ndarray, act: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
         """The reward (n,) of n transitions in the environment's own units."""
         device = self.scale.device
-        if self.spec.act_kind == "box":
-            low, high = np.asarray(self.spec.act_low), np.asarray(self.spec.act_high)
-            act = (2 * (np.asarray(act) - low) / (high - low) - 1).astype(np.float32)
-        to = lambda x, dtype: torch.as_tensor(np.ascontiguousarray(x, dtype=dtype)).to(device)  # noqa: E731
-        dtype = self.spec.obs_dtype
-        return self.predict(to(obs, dtype), to(act, self.spec.act_dtype), to(next_obs, dtype)).cpu().numpy()
+        spec, act = self.spec, np.asarray(act)
+        if spec.act_kind == "box":
+            low, high = np.asarray(spec.act_low), np.asarray(spec.act_high)
+            act = 2 * (act.reshape(len(act), -1) - low) / (high - low) - 1
+        else:
+            act = act - spec.act_start
+        columns = ((obs, spec.obs_dtype), (act, spec.act_dtype), (next_obs, spec.obs_dtype))
+        tensors = [torch.from_numpy(np.ascontiguousarray(x, dtype=dtype)).to(device) for x, dtype in columns]
+        return self.predict(*tensors).cpu().numpy()
 
     @torch.no_grad()
     def observe(self, per_step_return: float) -> None:
@@ -77,13 +82,13 @@ class RewardModel(nn.Module):
     def save(self, folder: Path | str) -> Path:
         """Write `reward.safetensors` and `reward.json` into `folder`, each whole or not at all; `load` reads them."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        about = {"spec": asdict(self.spec), "hidden": self.hidden, "ensemble": self.ensemble}
+        about = {"spec": to_json(self.spec), "hidden": self.hidden, "ensemble": self.ensemble}
         about["normalized"] = self.norm is not None
-        save_file({k: v.cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.tmp")
-        (folder / "about.tmp").write_text(json.dumps(about, indent=2) + "\n")
-        (folder / "weights.tmp").replace(folder / "reward.safetensors")
-        (folder / "about.tmp").replace(folder / "reward.json")
+        with full_disk(folder, "the reward model saved before is kept"):
+            folder.mkdir(parents=True, exist_ok=True)
+        weights = {k: v.cpu().contiguous() for k, v in self.state_dict().items()}
+        write_atomic(folder / "reward.safetensors", save_tensors(weights))
+        write_json(folder / "reward.json", about)
         return folder
 
     @classmethod
@@ -93,7 +98,7 @@ class RewardModel(nn.Module):
         if folder is None:
             raise UserError(f"{path} holds no reward model: expected reward.json there, or in its folder reward/")
         about = json.loads((folder / "reward.json").read_text())
-        spec = Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["spec"].items()})
+        spec = from_json(Spec, about["spec"])
         norm = RunningNorm(spec.obs_shape) if about["normalized"] else None
         model = cls(spec, tuple(about["hidden"]), about["ensemble"], torch.Generator(), norm)
         try:

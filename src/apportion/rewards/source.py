@@ -70,4 +70,3 @@ class Uniform(Given):
 def per_step_return(episode: Episode) -> float:
     """R/T."""
     return episode.episode_return / episode.length
-

@@ -112,7 +112,7 @@ def _circumstances(config_json: dict[str, Any], command: list[str]) -> dict[str,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "device": _device_name(str(config_json.get("device", "cpu"))),
         "git_commit": _git_commit(),
     }
@@ -125,7 +125,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -44,7 +44,10 @@ class Evaluator:
 
     def rollouts(self, agent: Agent, device: torch.device) -> list[Trace]:
         """One episode per environment, side by side: the policy acts for all unfinished ones at once."""
-        obs = [[env.reset(seed=seed)[0].astype(self.spec.obs_dtype)] for env, seed in zip(self.envs, self.seeds, strict=True)]
+        obs = [
+            [env.reset(seed=seed)[0].astype(self.spec.obs_dtype)]
+            for env, seed in zip(self.envs, self.seeds, strict=True)
+        ]
         act: list[list[np.ndarray]] = [[] for _ in self.envs]
         reward: list[list[float]] = [[] for _ in self.envs]
         active = list(range(len(self.envs)))

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from apportion.config import OnlineConfig, RewardConfig, SACConfig, from_json, to_json
-from apportion.fast.compile import Update, make_update
+from apportion.fast.compile import accelerate
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
 from apportion.run.files import full_disk
@@ -27,10 +27,11 @@ from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
 from apportion.train.session import Session, make_policy, make_session, newest, restore, save
-from apportion.types import Episode, Spec, UserError
+from apportion.train.update import learner_update
+from apportion.types import Episode, Metrics, Spec, UserError
 
 
-def train(
+def train_online(
     config: OnlineConfig,
     run_dir: Path,
     *,
@@ -75,7 +76,7 @@ def _loop(
         sinks = open_sinks(list(log), run.path, run.path.name, to_json(config), resumed_at=resumed_at)
         for file in (metrics, timing, evaluations, *sinks):
             stack.callback(file.close)
-        update = make_update(config.compile, config.bf16, session.policy.device)
+        update = accelerate(learner_update, config.compile, config.bf16, session.policy.device)
         hidden = config.env_type == "ep_rews"
         screen = Console(quiet=not progress)
         table = stack.enter_context(
@@ -103,7 +104,7 @@ def _loop(
             table.message(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
 
 
-def iteration(session: Session, update: Update) -> None:
+def iteration(session: Session, update: Callable[..., Metrics]) -> None:
     """Collect `timesteps` steps, then take `train_batches` gradient steps on closed episodes."""
     policy, collector, streams = session.policy, session.collector, session.streams
     config = policy.config
@@ -139,9 +140,11 @@ def _log(session: Session, metrics: JsonLines, sinks: list[Sink]) -> dict[str, f
     values = session.metrics.flush()
     for name, value in values.items():
         if not math.isfinite(value):
-            checkpoint.flatten("agent", session.policy.agent.state())  # raises, naming the tensor, if one is to blame
-            checkpoint.flatten("method", session.policy.method.state())
-            raise UserError(f"metric {name} is {value} at step {session.step}: training has diverged; try lower step sizes")
+            checkpoint.flatten("method", session.policy.method.state())  # raises, naming the first tensor to blame
+            checkpoint.flatten("agent", session.policy.agent.state())
+            raise UserError(
+                f"metric {name} is {value} at step {session.step}: training has diverged; try lower step sizes"
+            )
     values = {"episodes": float(session.collector.episodes), **values}
     if session.recent:
         values["return"] = float(np.mean(session.recent))
@@ -173,7 +176,7 @@ def _evaluate(
 
 
 def probe_update(spec: Spec, episode: Episode) -> None:
-    """One update of a reward model and an agent on `episode`: raises where an environment's data cannot be learned from."""
+    """One update of a reward model and an agent on `episode`; raises where its data cannot be learned from."""
     from apportion.config import DQNConfig
     from apportion.rng import Streams
     from apportion.store.episodes import EpisodeStore
@@ -187,8 +190,7 @@ def probe_update(spec: Spec, episode: Episode) -> None:
     policy.method.closed(episode)
     batch, subsets = policy.method.draw(store, 32, 0.99, streams)
     noise = policy.agent.update_noise(streams, 32)
-    update = make_update(False, False, policy.device)
-    for name, value in update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()).items():
+    for name, value in learner_update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()).items():
         if not bool(torch.isfinite(value)):
             raise UserError(f"one update on an episode of {episode.length} steps gave {name} = {float(value)}")
 

@@ -1,0 +1,188 @@
+"""The loop as a whole: what the learner may see, what stops it, what it leaves behind."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from apportion import (
+    DQNConfig,
+    LearnedReward,
+    OnlineConfig,
+    RewardConfig,
+    RewardModel,
+    SACConfig,
+    UserError,
+    evaluate_run,
+    train_online,
+)
+from apportion.agents import make_agent
+from apportion.config import DDPGConfig
+from apportion.nets.normalizer import RunningNorm
+from apportion.run import checkpoint
+from apportion.run.metrics import read_lines
+from apportion.types import Batch, Spec
+
+TINY = OnlineConfig(
+    env="envs_for_tests:Clock",
+    reward=RewardConfig(rrd_batch_size=8, rrd_sample_size=4, r_hidden=(8,)),
+    agent=SACConfig(hidden=(8,)),
+    steps=200,
+    warmup=50,
+    timesteps=2,
+    train_batches=2,
+    batch_size=8,
+    buffer_size=500,
+    eval_every=100,
+    test_rollouts=2,
+    log_every=50,
+    save_freq=100,
+)
+
+
+def parameters(run: Path) -> dict[str, bytes]:
+    last = sorted((run / "checkpoints").iterdir())[-1]
+    return {name: (last / name).read_bytes() for name in ("agent.safetensors", "method.safetensors")}
+
+
+@pytest.mark.parametrize("alg", ["rrd", "ircr", "uniform", "none"])
+def test_learner_cannot_see_the_rewards_that_are_withheld(alg, tmp_path):
+    """Two worlds with the same returns and other per-step rewards teach the same networks, to the bit."""
+    tiny = replace(TINY, reward=replace(TINY.reward, alg=alg))
+    train_online(tiny, tmp_path / "forwards", progress=False)
+    train_online(replace(tiny, env="envs_for_tests:ClockBackwards"), tmp_path / "backwards", progress=False)
+    assert parameters(tmp_path / "forwards") == parameters(tmp_path / "backwards")
+    if alg == "rrd":  # while the audit, which may look, sees the difference
+        audits = [read_lines(tmp_path / run / "evaluations.jsonl")[-1]["audit"] for run in ("forwards", "backwards")]
+        assert audits[0]["pearson"] == pytest.approx(-audits[1]["pearson"], abs=1e-5)
+
+
+def test_learner_sees_the_rewards_that_are_not_withheld(tmp_path):
+    dense = replace(TINY, reward=replace(TINY.reward, alg="none"), env_type="normal")
+    train_online(dense, tmp_path / "forwards", progress=False)
+    train_online(replace(dense, env="envs_for_tests:ClockBackwards"), tmp_path / "backwards", progress=False)
+    assert parameters(tmp_path / "forwards") != parameters(tmp_path / "backwards")
+
+
+def test_evaluations_repeat_their_seeds_and_keep_every_return(tmp_path):
+    train_online(TINY, tmp_path / "run", progress=False)
+    first, last = read_lines(tmp_path / "run" / "evaluations.jsonl")
+    assert first["seeds"] == last["seeds"] and len(set(first["seeds"])) == 2
+    assert last["returns"] == [21.0, 21.0] and last["lengths"] == [6, 6]
+
+
+def test_metrics_have_no_clock_in_them_and_timing_does(tmp_path):
+    train_online(TINY, tmp_path / "run", progress=False)
+    names = set().union(*read_lines(tmp_path / "run" / "metrics.jsonl"))
+    assert {"step", "episodes", "return", "reward/R_loss", "reward/R_var", "agent/q_loss", "agent/alpha"} <= names
+    assert not {n for n in names if "second" in n or "steps_per" in n}
+    assert read_lines(tmp_path / "run" / "timing.jsonl")[-1]["steps_per_s"] > 0
+
+
+def test_warm_up_without_a_finished_episode_says_what_to_change(tmp_path):
+    with pytest.raises(UserError, match=r"no episode .* raise --warmup"):
+        train_online(replace(TINY, env="envs_for_tests:Walk", warmup=20), tmp_path / "run", progress=False)
+
+
+def test_subsets_longer_than_any_episode_are_refused(tmp_path):
+    too_long = replace(TINY, env="Reacher-v5", reward=replace(TINY.reward, rrd_batch_size=64, rrd_sample_size=64))
+    with pytest.raises(UserError, match="64 is more than the 50 steps"):
+        train_online(too_long, tmp_path / "run", progress=False)
+
+
+def test_diverging_network_stops_the_run_names_the_tensor_and_keeps_the_checkpoint(tmp_path):
+    """The reward network's step size is out of all proportion, so its weights overflow within the run."""
+    wild = replace(TINY, reward=replace(TINY.reward, r_lr=1e30), warmup=120, save_freq=100, log_every=10)
+    with pytest.raises(UserError, match=r"method: tensor model/net\.weights\.\d"):
+        train_online(wild, tmp_path / "run", progress=False)
+    kept = checkpoint.steps(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in kept] == ["step_000000100"]
+    checkpoint.load(kept[0])
+
+
+def test_reward_of_nan_stops_the_run_with_one_line(tmp_path):
+    with pytest.raises(UserError, match="nan as reward"):
+        train_online(replace(TINY, env="envs_for_tests:NaNReward"), tmp_path / "run", progress=False)
+
+
+def test_learned_reward_leaves_the_house(tmp_path):
+    settings = replace(TINY, env="Reacher-v5", reward=replace(TINY.reward, rrd_ensemble=2), buffer_size=1000)
+    train_online(settings, tmp_path / "run", progress=False)
+    model = RewardModel.load(tmp_path / "run")
+    copy = RewardModel.load(model.save(tmp_path / "elsewhere"))
+    env = LearnedReward(gym.make("Reacher-v5"), copy)
+    obs, _ = env.reset(seed=3)
+    act = env.action_space.sample()
+    next_obs, reward, _, _, info = env.step(act)
+    assert reward == pytest.approx(float(model.reward(obs[None], act[None], next_obs[None])[0]), rel=1e-6)
+    assert reward != info["env_reward"]
+    assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == {"reward.json", "reward.safetensors"}
+
+
+def test_reward_model_takes_actions_in_the_environments_own_units():
+    spec = Spec((2,), "float32", "box", 1, (-2.0,), (6.0,))
+    model = RewardModel(spec, (4,), 1, torch.Generator().manual_seed(0), None)
+    obs, next_obs = np.ones((1, 2)), np.zeros((1, 2))
+    inside = model.predict(torch.ones(1, 2), torch.tensor([[0.5]]), torch.zeros(1, 2))
+    assert model.reward(obs, np.array([[4.0]]), next_obs)[0] == pytest.approx(
+        inside.item()
+    )  # 4 is half way from 2 to 6
+
+
+def test_no_reward_model_and_a_damaged_one_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match="holds no reward model"):
+        RewardModel.load(tmp_path)
+    spec = Spec((2,), "float32", "discrete", 3)
+    RewardModel(spec, (4,), 1, torch.Generator(), None).save(tmp_path)
+    (tmp_path / "reward.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="cannot be read"):
+        RewardModel.load(tmp_path)
+
+
+def test_evaluate_run_uses_the_newest_checkpoint_and_its_own_seeds(tmp_path):
+    train_online(replace(TINY, reward=replace(TINY.reward, alg="rd")), tmp_path / "run", progress=False)
+    result = evaluate_run(tmp_path / "run", episodes=3, seed=7, video=None)
+    assert (result["step"], result["returns"], len(set(result["seeds"]))) == (200, [21.0] * 3, 3)
+    trained_on = read_lines(tmp_path / "run" / "evaluations.jsonl")[-1]["seeds"]
+    assert not set(result["seeds"]) & set(trained_on)
+
+
+def test_discrete_agents_learn_from_learned_rewards(tmp_path):
+    settings = replace(TINY, env="envs_for_tests:Levers", agent=DQNConfig(hidden=(8,)))
+    train_online(settings, tmp_path / "run", progress=False)
+    assert RewardModel.load(tmp_path / "run").spec.act_kind == "discrete"
+
+
+def test_observations_are_normalised_once():
+    """An agent with a normaliser on raw data is the agent without one on normalised data."""
+    spec = Spec((2,), "float32", "box", 1, (-1.0,), (1.0,))
+    norm = RunningNorm((2,))
+    norm.observe(torch.tensor([[100.0, 3.0], [104.0, 5.0]]))
+
+    def build(n):
+        return make_agent(spec, DDPGConfig(hidden=(8,)), torch.Generator().manual_seed(0), n, torch.device("cpu"))
+
+    with_norm, without = build(norm), build(None)
+    raw = torch.tensor([[101.0, 4.5], [103.0, 3.5]])
+    rest = {
+        "act": torch.tensor([[0.1], [0.2]]),
+        "reward": torch.ones(2),
+        "discount": torch.full((2,), 0.9),
+        "episode_return": torch.ones(2),
+        "length": torch.ones(2, dtype=torch.int64),
+        "episode": torch.zeros(2, dtype=torch.int64),
+    }
+    for _ in range(3):
+        with_norm.update(Batch(obs=raw, next_obs=raw + 1, **rest), {}, with_norm.due())
+        without.update(Batch(obs=norm(raw), next_obs=norm(raw + 1), **rest), {}, without.due())
+    assert torch.equal(with_norm.act(raw, None, 0), without.act(norm(raw), None, 0))
+
+
+def test_run_directory_tells_what_made_it(tmp_path):
+    train_online(TINY, tmp_path / "run", command=["apportion", "train"], progress=False)
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["finished"] is True and info["versions"]["torch"] == torch.__version__
