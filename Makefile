@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call INSTALL,dev$(comma)tensorboard$(comma)video)
+	$(call INSTALL,dev)
 	touch $@ $(VENV)/.installed
 
 comma := ,
@@ -51,6 +51,7 @@ types: install-dev
 
 # the tests that train for minutes
 check-long: install-dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[trackio]'
 	$(BIN)/pytest -m long -n $(WORKERS)
 
 # the numbers in docs/results: speed against stable-baselines3, memory

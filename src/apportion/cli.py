@@ -88,9 +88,6 @@ def _train(argv: list[str]) -> int:
     from apportion.flags import parse_train
 
     request = parse_train(argv)
-    from apportion.train.preflight import preflight
-
-    preflight(request.config, request.options.sinks)
     if request.options.seeds:
         return _train_seeds(request)
     from apportion.train.online import train_online
@@ -123,9 +120,11 @@ def ended(run: Path) -> int:
 
 def _train_seeds(request: TrainRequest) -> int:
     from apportion.flags import multi_name, with_seed
+    from apportion.train.preflight import preflight
     from apportion.train.seeds import Job, at_once, run_all
     from apportion.types import UserError
 
+    preflight(request.config, request.options.sinks)  # one line for a slip, not one per seed
     root = Path(request.options.runs_dir) / multi_name(request)
     seeds = request.options.seed_list
     taken = [seed for seed in seeds if (root / f"seed_{seed}").exists()]

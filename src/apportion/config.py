@@ -154,7 +154,7 @@ class OnlineConfig:
     keep_checkpoints: int = 2
     device: str = "cpu"  # cpu, cuda, cuda:1
     threads: int = 1  # torch threads on the CPU
-    compile: bool = False  # compile the update (pays after some ten thousand updates)
+    compile: bool = False  # compile the update; the command line does so by itself from 30,000 updates on
     bf16: bool = False  # bfloat16 matrix products (needs hardware that has them)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 import tyro
 
 from apportion.config import AGENTS, OnlineConfig, RewardConfig
-from apportion.presets import PRESETS, Preset, defaults
+from apportion.presets import PRESETS, Preset, compile_if_it_pays, defaults
 from apportion.types import UserError
 
 TRUE, FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
@@ -123,7 +123,8 @@ def parse_train(argv: Sequence[str]) -> TrainRequest:
     args = ["--help"] if wants_help else _spell(given)
     parsed = _tyro(args, _TrainFlags(RunOptions(basis_alg=basis_alg), config), preset)  # type: ignore[arg-type]
     spelt = [*argv[: len(argv) - len(rest)], *_spell(given)]
-    return TrainRequest(parsed.run, parsed.training, tuple(spelt))
+    config = parsed.training if "compile" in given else compile_if_it_pays(parsed.training)
+    return TrainRequest(parsed.run, config, tuple(spelt))
 
 
 def _preset(argv: Sequence[str]) -> tuple[Preset | None, list[str]]:

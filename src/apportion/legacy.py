@@ -18,7 +18,7 @@ import numpy as np
 
 from apportion.config import AGENTS, DQNConfig, OnlineConfig
 from apportion.flags import FALSE, TRUE, Parser, check_flags, free_path
-from apportion.presets import defaults
+from apportion.presets import compile_if_it_pays, defaults
 from apportion.types import UserError
 
 _ATARI = """
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str]) -> tuple[OnlineConfig, str, LegacyOptions]:
         save_rews=given.get("save_rews", True),
         notes=_notes(given, config),
     )
-    return config, run_name(given.get("tag", ""), config), options
+    return compile_if_it_pays(config), run_name(given.get("tag", ""), config), options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,16 +84,14 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         config, name, options = parse(argv)
         from apportion.train.online import train_online
-        from apportion.train.preflight import preflight
 
-        preflight(config)
         run = free_path(options.runs_dir / name)
         for line in (*options.notes, f"run directory: {run}"):
             print(line)
         try:
             with_way_back(run, lambda: train_online(config, run, command=["python", "train.py", *argv]))
         finally:
-            if options.save_rews:
+            if options.save_rews and run.exists():
                 save_rews(run, config.env)
         return ended(run)
 

@@ -5,7 +5,9 @@ Ren et al. 2022 (arXiv 2111.13485) and the code released with it; IRCR's officia
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -40,7 +42,16 @@ def defaults(alg: str, basis_alg: str, env: str, ircr_variant: str = "rrd") -> O
     )
     if basis_alg == "dqn":
         config = _dqn(config)
+    elif re.fullmatch(r"Reacher(-v\d+)?", env):  # its episodes have 50 steps, fewer than the released K = 64
+        config = replace(config, reward=replace(config.reward, rrd_sample_size=32))
     return _ircr(config, ircr_variant) if alg == "ircr" else config
+
+
+def compile_if_it_pays(config: OnlineConfig) -> OnlineConfig:
+    """`config` with its update compiled where that saves more than its minute: many updates, a CPU, a C++ compiler."""
+    updates = (config.steps - config.warmup) // config.timesteps * config.train_batches
+    pays = updates >= 30_000 and config.device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
+    return replace(config, compile=pays)
 
 
 def _dqn(config: OnlineConfig) -> OnlineConfig:

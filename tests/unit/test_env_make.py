@@ -222,7 +222,8 @@ env.step(env.action_space.sample())
 
 
 def test_a_users_own_mujoco_warning_handler_stays():
-    mujoco = pytest.importorskip("mujoco")
+    import mujoco
+
     heard: list[str] = []
     mujoco.set_mju_user_warning(heard.append)
     try:

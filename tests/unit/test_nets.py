@@ -22,8 +22,8 @@ def test_stack_is_its_members_side_by_side():
     stack = StackedMLP(2, (3, 5, 4), generator())
     x = torch.randn(7, 3, generator=generator(1))
     for i, out in enumerate(stack(x)):
-        hidden = torch.relu(x @ stack.weights[0][i] + stack.biases[0][i])
-        torch.testing.assert_close(out, hidden @ stack.weights[1][i] + stack.biases[1][i])
+        first, second = stack.weights[2 * i], stack.weights[2 * i + 1]
+        torch.testing.assert_close(out, torch.relu(x @ first.T) @ second.T)  # biases start at 0
 
 
 def test_frozen_weights_pass_gradients_to_the_input_only():

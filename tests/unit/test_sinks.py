@@ -33,9 +33,8 @@ def run_elsewhere(name, directory, **env):
 
 
 def test_tensorboard_reads_back_what_was_written_and_hides_what_a_resume_undid(tmp_path):
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard extra"
-    )
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     [sink] = open_sinks(["tensorboard"], tmp_path, "run", {})
     for step in (100, 200, 300):
         sink.write(step, {"return": step / 100, "agent/q_loss": 0.5})
@@ -50,14 +49,13 @@ def test_tensorboard_reads_back_what_was_written_and_hides_what_a_resume_undid(t
 
 
 def test_wandb_is_offline_and_in_the_run_directory(tmp_path):
-    pytest.importorskip("wandb", reason="wandb extra")
     run_elsewhere("wandb", tmp_path)
     [recorded] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert recorded.stat().st_size > 0
 
 
+@pytest.mark.long  # its package is large: `make check-long` installs it
 def test_trackio_is_a_local_database(tmp_path):
-    pytest.importorskip("trackio", reason="trackio extra")
     run_elsewhere("trackio", tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"))
     assert (tmp_path / "trackio" / "apportion.db").stat().st_size > 0
 

@@ -33,7 +33,7 @@ def critic_loss(agent: TD3, batch: Batch, noise: Float[Tensor, "n a"]) -> tuple[
 def actor_loss(agent: TD3, batch: Batch) -> tuple[Tensor, Metrics]:
     """Policy towards higher values of the first critic."""
     obs = agent.encode(batch.obs)
-    loss = -agent.critic(torch.cat([obs, torch.tanh(agent.actor(obs))], -1), frozen=True)[0].mean()
+    loss = -agent.critic.member(0, torch.cat([obs, torch.tanh(agent.actor(obs))], -1), frozen=True).mean()
     return loss, {"pi_loss": loss.detach()}
 
 

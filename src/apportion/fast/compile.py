@@ -18,15 +18,18 @@ def accelerate(update: Callable[P, R], compiled: bool, bf16: bool, device: torch
     """`update`, made fast.
 
     `compiled`: gradients, Adam and target copies of everything it trains in one graph; the same numbers to rounding.
-    The first call takes half a minute (less once the compiler's cache on disk knows it), so it pays after some ten
-    thousand updates. `bf16`: matrix products in bfloat16 (autocast), parameters and losses in float32; faster only on
-    hardware with bfloat16 arithmetic. Raises UserError where this PyTorch cannot trace gradients.
+    The first call takes about a minute, less once the compiler's cache on disk knows it.
+    `bf16`: matrix products in bfloat16 (autocast), parameters and losses in float32; faster only on hardware with
+    bfloat16 arithmetic. Raises UserError where this PyTorch cannot trace gradients.
     """
     plain = _in_bf16(update, device.type) if bf16 else update
     if not compiled:
         return plain
     if not hasattr(dynamo_config, "trace_autograd_ops"):
-        raise UserError(f"--compile needs a PyTorch that traces gradients, such as 2.13; this is {torch.__version__}")
+        raise UserError(
+            f"compiling needs a PyTorch that traces gradients, as 2.13 does; this is {torch.__version__}: "
+            "try --no-compile"
+        )
     traced = torch.compile(plain, fullgraph=True)
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -26,6 +26,7 @@ from apportion.run.progress import Progress
 from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
+from apportion.train.preflight import preflight
 from apportion.train.session import Session, make_policy, make_session, newest, restore, save
 from apportion.train.update import learner_update
 from apportion.types import Episode, Metrics, Spec, UserError
@@ -39,7 +40,8 @@ def train_online(
     command: list[str] | None = None,
     progress: bool = True,
 ) -> None:
-    """Run `config` from its first step in the new directory `run_dir`."""
+    """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
+    preflight(config, log)
     with _torch_threads(config.threads):
         run = RunDir.create(run_dir, to_json(config), command or [])
         with run.lock():
