@@ -49,7 +49,7 @@ class Task:
 SAC = ("dense sac", "episodic sac", "uniform sac", "ircr sac", "rrd sac", "rrd-l(rd) sac")
 TASKS = {
     "reacher": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, SAC),
-    "halfcheetah": Task("HalfCheetah-v5", 50_000, 5_000, 25, 5_000, 64, SAC),
+    "halfcheetah": Task("HalfCheetah-v5", 50_000, 5_000, 50, 5_000, 64, SAC),
     "agents": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, ("rrd td3", "rrd ddpg")),
 }
 

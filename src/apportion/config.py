@@ -14,6 +14,25 @@ C = TypeVar("C")
 Alg = Literal["rrd", "rd", "ircr", "uniform", "none"]
 
 
+_POSITIVE = ("pi_lr", "q_lr", "r_lr", "alpha_init", "adam_eps", "hidden", "r_hidden", "train_target", "pi_delay_freq")
+_NOT_NEGATIVE = ("alpha_lr", "std_act", "pi_t_std", "pi_t_clip", "q_reg", "eps_decay", "max_grad_norm")
+_SHARE = ("polyak", "eps_l", "eps_r", "gamma")
+
+
+def _check(config: Any) -> None:
+    """Raises UserError for the first setting that is out of its range."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        flag = f"--{f.name.replace('_', '-')} {value}"
+        values = value if isinstance(value, tuple | list) else (value,)
+        if f.name in _POSITIVE and not all(x > 0 for x in values):
+            raise UserError(f"{flag}: it must be greater than 0")
+        if f.name in _NOT_NEGATIVE and not all(x >= 0 for x in values):
+            raise UserError(f"{flag}: it must not be negative")
+        if f.name in _SHARE and not all(0 <= x <= 1 for x in values):
+            raise UserError(f"{flag}: it must lie in [0, 1]")
+
+
 @dataclass(frozen=True)
 class SACConfig:
     """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905)."""
@@ -26,7 +45,10 @@ class SACConfig:
     alpha_lr: float = 3e-4  # step size of the log temperature; 0 keeps it fixed at alpha_init
     train_target: int = 1  # target networks move every so many updates
     critic_loss: Literal["mse", "huber"] = "mse"
-    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+    max_grad_norm: float = 0.0  # clip the gradient of policy and of critics to this norm; 0: never
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,10 @@ class TD3Config:
     pi_delay_freq: int = 2  # the policy steps every so many critic updates
     train_target: int = 2  # target networks move every so many updates
     critic_loss: Literal["mse", "huber"] = "mse"
-    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+    max_grad_norm: float = 0.0  # clip the gradient of policy and of critics to this norm; 0: never
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,10 @@ class DDPGConfig:
     q_reg: float = 1e-2  # L2 regularisation of the critic's weights
     train_target: int = 2  # target networks move every so many updates
     critic_loss: Literal["mse", "huber"] = "mse"
-    max_grad_norm: float = 0.0  # clip each network's gradient to this norm; 0: never
+    max_grad_norm: float = 0.0  # clip the gradient of policy and of critics to this norm; 0: never
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,9 @@ class DQNConfig:
     eps_decay: int = 250_000  # env steps from the first to the last
     critic_loss: Literal["mse", "huber"] = "huber"
     max_grad_norm: float = 0.0  # clip the gradient to this norm; 0: never
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 AgentConfig = SACConfig | TD3Config | DDPGConfig | DQNConfig
@@ -102,10 +133,14 @@ class RewardConfig:
     ircr_variant: Literal["rrd", "official"] = "rrd"  # credit R (the RRD code's form) or R/T (the IRCR paper's)
 
     def __post_init__(self) -> None:
+        _check(self)
+        for name in ("rrd_batch_size", "rrd_sample_size", "rrd_ensemble"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1")
         if self.alg == "rrd":
             batch, k = self.rrd_batch_size, self.rrd_sample_size
-            if k < 1 or batch < k or batch % k:
-                near = max(1, batch // max(k, 1)) * max(k, 1)
+            if batch < k or batch % k:
+                near = max(1, batch // k) * k
                 raise UserError(
                     f"--rrd-batch-size {batch} must be a multiple of --rrd-sample-size {k}, for a batch is made of "
                     f"whole subsets: try --rrd-batch-size {near}"
@@ -114,8 +149,6 @@ class RewardConfig:
                 raise UserError(
                     "--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance"
                 )
-        if self.rrd_ensemble < 1:
-            raise UserError(f"--rrd-ensemble {self.rrd_ensemble}: at least 1 reward network is needed")
 
     @property
     def learned(self) -> bool:
@@ -148,7 +181,7 @@ class OnlineConfig:
     obs_normalization: bool = False  # running mean and deviation, frozen in evaluation
     eval_every: int = 10_000  # env steps between evaluations
     test_rollouts: int = 10  # episodes per evaluation
-    test_timesteps: int = 0  # cut evaluation episodes after so many steps; 0: the env's own limit
+    test_timesteps: int = 0  # cut evaluation episodes after so many steps; 0: the env's limit (100,000 if it has none)
     log_every: int = 1_000  # env steps between lines of metrics.jsonl
     save_freq: int = 50_000  # env steps between checkpoints
     keep_checkpoints: int = 2
@@ -158,22 +191,13 @@ class OnlineConfig:
     bf16: bool = False  # bfloat16 matrix products (needs hardware that has them)
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "num_envs",
-            "timesteps",
-            "batch_size",
-            "eval_every",
-            "test_rollouts",
-            "log_every",
-            "save_freq",
-            "threads",
-            "keep_checkpoints",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.gamma <= 1:
-            raise UserError(f"--gamma must lie in [0, 1], not {self.gamma}")
+        _check(self)
+        least = {"warmup": 0, "train_batches": 0, "test_timesteps": 0, "seed": 0}
+        least |= dict.fromkeys(("steps", "num_envs", "timesteps", "batch_size", "buffer_size", "eval_every"), 1)
+        least |= dict.fromkeys(("test_rollouts", "log_every", "save_freq", "threads", "keep_checkpoints"), 1)
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least {bound}")
 
     @property
     def basis_alg(self) -> str:

@@ -1,7 +1,5 @@
 """The hidden per-step reward is known here: a decomposition must find it from returns alone."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from apportion.config import RewardConfig
 from apportion.rewards import make_method
 from apportion.rng import Streams
 from apportion.stats import pearson
-from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
 from apportion.types import Episode, Spec
 
@@ -92,16 +89,24 @@ def test_ensemble_running_scale_and_uniform_episodes_recover_it_too():
 
 
 def test_return_correction_makes_stored_episodes_add_up_to_their_return():
-    method, store = fit(RewardConfig(alg="rrd", return_correction=True, **BASE), 50)
-    fresh, _ = next(episodes(1, np.random.default_rng(7)))
-    number = store.add(fresh)
-    method.closed(fresh)
-    streams = Streams(1)
-    method.draw(store, 8, 0.99, streams)
-    # the network has not moved since the new episode was measured: its rewards add up exactly
-    whole = store.whole(number)
-    n = fresh.length
-    rows = {"episode": torch.full((n,), number), "length": torch.full((n,), n)}
-    base = sample.transitions(store, n, 0.99, np.random.default_rng(0))
-    corrected = method(replace(base, obs=whole.obs[0], act=whole.act[0], next_obs=whole.next_obs[0], **rows))
-    assert corrected.sum().item() == pytest.approx(fresh.episode_return, abs=1e-3)
+    """Exactly so right after a pass over the store (at update 256), and for an episode that has just closed."""
+    streams, store = Streams(0), EpisodeStore(2000, SPEC)
+    config = RewardConfig(alg="rrd", return_correction=True, **BASE)
+    method = make_method(SPEC, config, streams.torch_generator("init"), None, torch.device("cpu"))
+    made = [episode for episode, _ in episodes(20, np.random.default_rng(0))]
+    for episode in made[:-1]:
+        store.add(episode)
+        method.closed(episode)
+    for _ in range(256):
+        _, subsets = method.draw(store, 8, 0.99, streams)
+        method.learn(subsets)
+    store.add(made[-1])
+    method.closed(made[-1])
+    batch, _ = method.draw(store, 30_000, 0.99, streams)  # every one of some 450 transitions, many times over
+    seen = {
+        (int(e), o.numpy().tobytes()): float(r) for e, o, r in zip(batch.episode, batch.obs, method(batch), strict=True)
+    }
+    for number, episode in enumerate(made):
+        rewards = [r for (e, _), r in seen.items() if e == number]
+        assert len(rewards) == episode.length
+        assert sum(rewards) == pytest.approx(episode.episode_return, abs=1e-3)

@@ -168,3 +168,18 @@ def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         assert (path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert contents(path)["agent.safetensors"] == contents(tmp_path / "whole")["agent.safetensors"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("alg", ["rrd", "rd"])
+def test_compiled_run_resumes_in_the_same_bits(alg, tmp_path):
+    """In processes of their own: the tests' type checks cannot be compiled."""
+    settings = json.dumps(to_json(config(alg, compile=True)))
+
+    def live(path: Path) -> None:
+        command = [sys.executable, "-c", RUN, str(path), settings, TESTS]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    live(tmp_path / "whole")
+    live(go_back(tmp_path / "whole", tmp_path / "again", keep=1))
+    assert_same(tmp_path / "whole", tmp_path / "again")

@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
+from apportion.agents import make_agent
 from apportion.agents.sac import alpha_loss
+from apportion.config import AGENTS
 from apportion.nets import gaussian
 from apportion.nets.mlp import MLP, StackedMLP
 from apportion.nets.normalizer import RunningNorm
 from apportion.nets.optim import Adam, polyak_
+from apportion.types import Spec
 
 
 def generator(seed=0):
@@ -108,3 +111,13 @@ def test_normaliser_moves_only_when_it_observes():
     assert norm(x).flatten().tolist() == [-1.0, 1.0]
     assert norm(torch.tensor([[100.0]])).item() == 5.0  # clipped
     assert norm.mean.item() == 3.0 and norm.count.item() == 2
+
+
+def test_every_agent_clips_by_its_own_setting():
+    box, discrete = Spec((2,), "float32", "box", 1, (-1.0,), (1.0,)), Spec((2,), "float32", "discrete", 3)
+    for name, cls in AGENTS.items():
+        spec = discrete if name == "dqn" else box
+        agent = make_agent(spec, cls(max_grad_norm=0.25), generator(), None, torch.device("cpu"))
+        norms = {part: optimizer.max_grad_norm for part, optimizer in agent.optim.items()}
+        assert norms.pop("alpha", 0.0) == 0.0  # a scalar needs no clipping
+        assert set(norms.values()) == {0.25}, name

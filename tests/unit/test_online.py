@@ -186,3 +186,12 @@ def test_run_directory_tells_what_made_it(tmp_path):
     train_online(TINY, tmp_path / "run", command=["apportion", "train"], progress=False)
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["finished"] is True and info["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(("num_envs", "timesteps"), [(1, 1), (4, 1), (8, 3), (3, 100)])
+def test_several_environments_keep_the_updates_per_step(num_envs, timesteps, tmp_path):
+    settings = replace(TINY, num_envs=num_envs, timesteps=timesteps, train_batches=1, warmup=48, steps=480)
+    train_online(settings, tmp_path / "run", progress=False)
+    _, parts, _ = checkpoint.newest(tmp_path / "run" / "checkpoints", print)
+    taken, steps = parts["agent"]["count"]["updates"], parts["collector"]["env_steps"]
+    assert abs(taken - (steps - 48) / timesteps) <= max(1, num_envs)

@@ -164,13 +164,11 @@ def test_k_none_gives_whole_episodes():
     assert set(out.episode_return.tolist()) == {6.0, 5.0}
 
 
-def test_whole_is_every_step_of_one_episode_in_order():
+def test_an_episode_comes_back_whole_across_the_end_of_the_ring():
     store = EpisodeStore(10, SPEC)
     for first in (0, 10, 20):
         store.add(episode(3, first=first))
-    out = store.whole(2)  # wraps around
-    assert out.obs[0, :, 0].tolist() == [20, 21, 22]
-    assert out.next_obs[0, :, 0].tolist() == [21, 22, 23]
+    assert store.episode(2).obs[:, 0].tolist() == [20, 21, 22, 23]
 
 
 def test_discrete_actions_and_bytes_keep_their_types():
@@ -216,14 +214,14 @@ def test_pack_and_unpack_are_inverse_for_none_and_some():
     assert all(same(a, b) for a, b in zip(made, unpack(pack(store, range(2))), strict=True))
 
 
-def test_best_episodes_keeps_the_highest_returns_and_the_earlier_of_equals():
+def test_best_episodes_keeps_the_highest_returns_and_the_later_of_equals():
     best = BestEpisodes(SPEC, count=2)
     assert best.offer(episode(2, first=0, reward=1.0))  # return 2
     assert best.offer(episode(2, first=10, reward=1.0))  # return 2
-    assert not best.offer(episode(2, first=20, reward=1.0))  # equal to both: the earlier stay
-    assert best.offer(episode(3, first=30, reward=1.0))  # return 3: the later of the equal ones goes
+    assert best.offer(episode(2, first=20, reward=1.0))  # equal to both: the oldest goes
+    assert best.offer(episode(3, first=30, reward=1.0))  # return 3: the older of the equal ones goes
     assert best.store.returns.tolist() == [2.0, 3.0]
-    assert best.store.episode(0).obs[0, 0] == 0
+    assert best.store.episode(0).obs[0, 0] == 20
     assert not best.offer(episode(5, first=40, reward=0.1))
 
 
@@ -235,7 +233,9 @@ def test_best_episodes_survives_its_state():
     other.load_state(best.state())
     for b in (best, other):
         b.offer(episode(2, first=99, reward=2.5))
-    assert best.store.returns.tolist() == other.store.returns.tolist() == [3.0, 4.0, 5.0]
+    assert (
+        best.store.returns.tolist() == other.store.returns.tolist() == [4.0, 3.0, 5.0]
+    )  # of the two 3s the older went
 
 
 def test_best_episodes_restored_from_nothing_is_empty():

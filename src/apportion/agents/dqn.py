@@ -67,7 +67,7 @@ class DQN(nn.Module):
         self.target = QNetwork(self.encode.size, config.hidden, spec.act_dim, config.dueling, generator)
         self.target.load_state_dict(self.critic.state_dict())
         self.to(device)
-        self.optim = {"q": Adam(list(self.critic.parameters()), config.q_lr, config.adam_eps)}
+        self.optim = {"q": Adam(list(self.critic.parameters()), config.q_lr, config.adam_eps, config.max_grad_norm)}
         self.updates = 0
 
     def act_noise(self, streams: Streams, n: int) -> Noise:

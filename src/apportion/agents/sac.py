@@ -20,7 +20,7 @@ from apportion.types import Batch, Metrics, Spec
 
 
 def critic_loss(agent: SAC, batch: Batch, noise: Float[Tensor, "n a"]) -> tuple[Tensor, Metrics]:
-    """Both critics towards r + discount (min Q'(s', a') - alpha log pi(a'|s')), a' from `noise` (eq. 5 and 6)."""
+    """Both critics towards r + discount (min Q'(s', a') - alpha log pi(a'|s')), a' from `noise` (eq. 5)."""
     obs, next_obs = agent.encode(batch.obs), agent.encode(batch.next_obs)
     with torch.no_grad():
         next_act, next_log_p = gaussian.sample(agent.actor(next_obs), noise)

@@ -10,6 +10,8 @@ from torch._dynamo import config as dynamo_config
 
 from apportion.types import UserError
 
+GRAPHS = 64  # an update has a graph for each combination of its parts that are due, and for shapes that change
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -33,7 +35,7 @@ def accelerate(update: Callable[P, R], compiled: bool, bf16: bool, device: torch
     traced = torch.compile(plain, fullgraph=True)
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with dynamo_config.patch(trace_autograd_ops=True):
+        with dynamo_config.patch(trace_autograd_ops=True, recompile_limit=GRAPHS):
             return traced(*args, **kwargs)
 
     return run
@@ -41,7 +43,8 @@ def accelerate(update: Callable[P, R], compiled: bool, bf16: bool, device: torch
 
 def _in_bf16(update: Callable[P, R], device_type: str) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast(device_type, dtype=torch.bfloat16):
+        # no cache of cast weights: within an update the reward network steps, then speaks
+        with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=False):
             return update(*args, **kwargs)
 
     return run

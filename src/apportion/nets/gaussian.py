@@ -15,7 +15,7 @@ LOG_STD_MIN, LOG_STD_MAX = math.log(1e-2), 2.0  # the RRD release floors the dev
 def sample(
     params: Float[Tensor, "n params"], noise: Float[Tensor, "n a"]
 ) -> tuple[Float[Tensor, "n a"], Float[Tensor, "n"]]:
-    """Action tanh(mean + std * noise) and its log-density (Haarnoja et al. 2018, appendix C, eq. 21).
+    """Action tanh(mean + std * noise) and its log-density (appendix C of Haarnoja et al. 2018, arXiv 1801.01290).
 
     The log of tanh's derivative is taken as 2 (log 2 - u - softplus(-2u)), exact where 1 - tanh(u)^2 rounds to 0. The
     deviation is floored once, for the sample and the density alike.

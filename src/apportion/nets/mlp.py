@@ -40,7 +40,7 @@ class StackedMLP(nn.Module):
             x = F.linear(x, weight.detach(), bias.detach()) if frozen else F.linear(x, weight, bias)
             if layer + 1 < self.layers:
                 x = x.relu_()
-        return x
+        return x.float()  # under autocast too, values and losses are float32
 
 
 class MLP(StackedMLP):

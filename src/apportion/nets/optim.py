@@ -57,6 +57,8 @@ class Adam:
         return {str(i): {"mean": m, "square": s, "step": t} for i, (m, s, t) in enumerate(zipped)}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        if len(state) != len(self.params):
+            raise ValueError(f"the state is of {len(state)} parameters, this optimiser has {len(self.params)}")
         for i, (mean, square, steps) in enumerate(zip(self.mean, self.square, self.steps, strict=True)):
             mean.copy_(state[str(i)]["mean"])
             square.copy_(state[str(i)]["square"])

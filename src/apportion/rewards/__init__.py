@@ -20,7 +20,7 @@ def make_method(
         case "rrd" | "rd":
             return Decomposition(spec, config, generator, norm, device)
         case "ircr":
-            return IRCR(spec, config.ircr_variant)
+            return IRCR(spec, config.ircr_variant, device)
         case "uniform":
             return Uniform()
         case "none":

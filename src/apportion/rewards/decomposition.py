@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
 from apportion.types import Batch, Episode, Metrics, Spec, Subsets
 
-REFRESH = 1000  # updates between two passes of the return correction over the whole store
+REFRESH = 1000  # updates between two passes of the return correction over the whole store, once the network is calm
+
+
+def _refresh_due(updates: int) -> bool:
+    """At updates 0, 1, 2, 4, ..., 512, while the network moves fast, then at every REFRESH-th."""
+    return updates % REFRESH == 0 or (updates < REFRESH and updates & (updates - 1) == 0)
 
 
 def decomposition_loss(model: RewardModel, subsets: Subsets, config: RewardConfig) -> tuple[Tensor, Metrics]:
@@ -64,14 +70,18 @@ class Decomposition:
             self.missing = torch.cat([self.missing, self._missing(episode).reshape(1)])
 
     def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
-        if self.config.return_correction and self.updates % REFRESH == 0:
+        if self.config.return_correction and _refresh_due(self.updates):
             self.first = store.first_id
             self.missing = torch.stack([self._missing(store.episode(i)) for i in range(store.first_id, store.next_id)])
         self.updates += 1
         k = self.config.rrd_sample_size if self.config.alg == "rrd" else None
         by, rng = self.config.episode_sampling, streams.generator("subsets")
         subsets = sample.subsets(store, self.config.subsets_per_update, k, rng, by)
-        return sample.transitions(store, n, gamma, streams.generator("batch")), subsets
+        batch = sample.transitions(store, n, gamma, streams.generator("batch"))
+        if self.config.return_correction:  # in `reward`, for nobody here reads what the environment showed
+            missing = self.missing[batch.episode.to(self.device) - self.first]
+            batch = replace(batch, reward=missing.to(batch.reward.device))
+        return batch, subsets
 
     def learn(self, subsets: Subsets | None) -> Metrics:
         assert subsets is not None
@@ -81,7 +91,7 @@ class Decomposition:
 
     def __call__(self, batch: Batch) -> Float[Tensor, "n"]:
         reward = self.model.predict(batch.obs, batch.act, batch.next_obs)
-        return reward + self.missing[batch.episode - self.first] if self.config.return_correction else reward
+        return reward + batch.reward if self.config.return_correction else reward
 
     def _missing(self, episode: Episode) -> Tensor:
         obs, act = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device) for x in (episode.obs, episode.act))

@@ -24,10 +24,10 @@ class IRCR:
     would be 0/0: it is 0, and the metric `flat` says so.
     """
 
-    def __init__(self, spec: Spec, variant: Literal["rrd", "official"], best: int = 10):
+    def __init__(self, spec: Spec, variant: Literal["rrd", "official"], device: torch.device, best: int = 10):
         self.variant = variant
         self.best = BestEpisodes(spec, best)
-        self.low, self.high = torch.zeros(()), torch.zeros(())
+        self.low, self.high = (torch.zeros((), device=device) for _ in range(2))
 
     def closed(self, episode: Episode) -> None:
         self.best.offer(episode)
@@ -49,8 +49,8 @@ class IRCR:
 
     def __call__(self, batch: Batch) -> Float[Tensor, "n"]:
         credit = batch.episode_return / batch.length if self.variant == "official" else batch.episode_return
-        low, span = self.low.to(credit.device), (self.high - self.low).to(credit.device)
-        return torch.where(span > 0, (credit - low) / span, torch.zeros_like(credit))
+        span = self.high - self.low
+        return torch.where(span > 0, (credit - self.low) / span, torch.zeros_like(credit))
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best.state()}

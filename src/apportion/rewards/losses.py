@@ -20,12 +20,12 @@ def rrd_loss(
     bias_correction: bool = False,
     mask: Bool[Tensor, "m k"] | None = None,
 ) -> tuple[Float[Tensor, ""], Metrics]:
-    """Randomized return decomposition of m episodes, k distinct steps of each (eq. 6; RD, eq. 4, where k = T).
+    """Randomized return decomposition of m episodes, k distinct steps of each (L_Rand-RD; where k = T it is L_RD).
 
     `pred` holds the rewards r of a uniformly drawn subset I of each episode's T = `length` steps; R = `episode_return`.
     "mean": (R/T - mean_I r)^2, the released code's form; "sum": (R - T mean_I r)^2, the paper's, T^2 times as large.
     `bias_correction` subtracts the variance that the subset adds to the square, (1 - K/T) s^2 / K in the mean form,
-    s^2 with divisor K - 1: the expectation over subsets is then exactly RD's loss (RRD-L(RD), eq. 9). Single draws
+    s^2 with divisor K - 1: the expectation over subsets is then exactly L_RD (the paper's RRD-L(RD)). Single draws
     may be negative; do not clamp. `mask` marks the drawn steps where an episode has fewer than k: those k_eff = T steps
     are the whole episode, the correction is 0 and the loss exact.
     Leading dimensions of `pred` are ensemble members: their losses are added up, their metrics averaged.
@@ -36,6 +36,7 @@ def rrd_loss(
     """
     if pred.shape[-1] < 2 and bias_correction:
         raise ValueError("bias_correction needs at least 2 steps per subset: one step has no sample variance")
+    pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
     total = length.to(pred.dtype)
     seen = torch.ones_like(pred[(0,) * (pred.ndim - 2)]) if mask is None else mask.to(pred.dtype)
     k = seen.sum(-1)

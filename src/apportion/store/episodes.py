@@ -211,12 +211,6 @@ class EpisodeStore:
             seed=int(entry["seed"]),
         )
 
-    def whole(self, number: int) -> Subsets:
-        """All T steps of one live episode in order, as one subset (m = 1, k = T)."""
-        at = self._at(number)
-        length = int(self.lengths[at])
-        return self.gather(np.array([at]), np.arange(length)[None], np.ones((1, length), np.bool_))
-
     def _at(self, number: int) -> int:
         if not self.first_id <= number < self.next_id:
             raise KeyError(f"episode {number} is not in the store: it holds {self.first_id} to {self.next_id - 1}")

@@ -110,7 +110,7 @@ def _smallest_keys(length: np.ndarray, k: int, longest: int, rng: np.random.Gene
 
 
 class BestEpisodes:
-    """The `count` episodes of highest return ever offered (of equal ones the earlier stays), in their own store."""
+    """The `count` episodes of highest return ever offered, in a store of their own; of equals the later stay."""
 
     def __init__(self, spec: Spec, count: int = 10, device: torch.device | str = "cpu"):
         self.count, self._spec, self._device = count, spec, device
@@ -122,10 +122,9 @@ class BestEpisodes:
         if len(self._episodes) == self.count:
             returns = [e.episode_return for e in self._episodes]
             worst = min(returns)
-            if episode.episode_return <= worst:
+            if episode.episode_return < worst:
                 return False
-            latest = len(returns) - 1 - returns[::-1].index(worst)
-            del self._episodes[latest]
+            del self._episodes[returns.index(worst)]
         self._episodes.append(episode)
         self._rebuild()
         return True

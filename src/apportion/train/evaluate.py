@@ -14,13 +14,16 @@ import torch
 from apportion.agents import Agent
 from apportion.config import OnlineConfig
 from apportion.envs.collect import ActionMap
-from apportion.envs.make import make_one
+from apportion.envs.make import make_one, step_limit
 from apportion.rewards import Decomposition, RewardMethod
 from apportion.rewards.audit import audit
 from apportion.rng import Streams
 from apportion.types import Spec
 
 Frames = list[np.ndarray]
+
+
+LONGEST = 100_000  # steps of an evaluation episode where the environment knows no limit: a good policy may never end it
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Evaluator:
         streams = Streams(seed)
         self.spec = spec
         self.seeds = [streams.integer("evaluation") for _ in range(episodes)]
-        self.envs = [make_one(config.env, False, max_steps=config.test_timesteps) for _ in range(episodes)]
+        self.envs = [_environment(config) for _ in range(episodes)]
         self.to_env = ActionMap(self.envs[0].action_space)
 
     def rollouts(self, agent: Agent, device: torch.device) -> list[Trace]:
@@ -64,6 +67,14 @@ class Evaluator:
     def close(self) -> None:
         for env in self.envs:
             env.close()
+
+
+def _environment(config: OnlineConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    env = make_one(config.env, False, render_mode=render_mode, max_steps=config.test_timesteps)
+    if config.test_timesteps or step_limit(env) is not None:
+        return env
+    env.close()
+    return make_one(config.env, False, render_mode=render_mode, max_steps=LONGEST)
 
 
 def act_greedily(agent: Agent, obs: np.ndarray, device: torch.device) -> np.ndarray:
@@ -93,7 +104,7 @@ def summary(traces: list[Trace], learned: list[np.ndarray] | None) -> dict[str, 
 
 def film(config: OnlineConfig, spec: Spec, agent: Agent, device: torch.device, seed: int) -> tuple[Frames, float]:
     """The frames (H, W, 3) uint8 of one episode, and how many of them make a second."""
-    env: gym.Env[Any, Any] = make_one(config.env, False, render_mode="rgb_array", max_steps=config.test_timesteps)
+    env = _environment(config, render_mode="rgb_array")
     to_env = ActionMap(env.action_space)
     frames: Frames = []
     obs, over = env.reset(seed=seed)[0], False

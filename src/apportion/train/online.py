@@ -107,9 +107,12 @@ def _loop(
 
 
 def iteration(session: Session, update: Callable[..., Metrics]) -> None:
-    """Collect `timesteps` steps, then take `train_batches` gradient steps on closed episodes."""
+    """Collect `timesteps` steps, then take `train_batches` gradient steps on closed episodes.
+
+    Several environments may step past the end of an iteration: updates follow the ends that were really passed.
+    """
     policy, collector, streams = session.policy, session.collector, session.streams
-    config = policy.config
+    config, before = policy.config, session.step
     for _ in range(math.ceil(config.timesteps / config.num_envs)):
         for episode in collector.step(lambda obs: choose(session, obs)):
             session.take(episode)
@@ -120,7 +123,8 @@ def iteration(session: Session, update: Callable[..., Metrics]) -> None:
             f"no episode of {config.env} ended within the warm-up of {config.warmup} steps: raise --warmup above an "
             "episode's length, or give the environment a time limit (max_episode_steps)"
         )
-    for _ in range(config.train_batches):
+    passed = session.step // config.timesteps - before // config.timesteps
+    for _ in range(passed * config.train_batches):
         batch, subsets = policy.method.draw(session.store, config.batch_size, config.gamma, streams)
         noise = policy.agent.update_noise(streams, config.batch_size)
         batch = batch.to(policy.device)
