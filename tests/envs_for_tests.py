@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gymnasium as gym
@@ -110,6 +111,58 @@ class Crash(WalkOfSeven):
         if self.t == 2:
             raise ZeroDivisionError("the cart fell off")
         return super().step(action)
+
+
+class RareNaN(WalkOfSeven):
+    """Sound for forty episodes; then NaN in observation entry 0 after the fifth step."""
+
+    def _obs(self) -> np.ndarray:
+        return super()._obs() * (np.nan if self.resets > 40 and self.t == 5 else 1.0)
+
+
+class CrashAtReset(WalkOfSeven):
+    """Its second reset fails."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        if self.resets == 1:
+            raise RuntimeError("no more\ncarts")
+        return super().reset(seed=seed, options=options)
+
+
+class OldStep(WalkOfSeven):
+    """The four values that step gave before Gymnasium."""
+
+    def step(self, action: Any):
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, info
+
+
+class FailsToStart(Countdown):
+    def __init__(self, render_mode: str | None = None):
+        raise RuntimeError("no such\nport")
+
+
+class Dies(WalkOfSeven):
+    """Takes its process with it, where that is not the one it was made for."""
+
+    home = os.getpid()
+
+    def step(self, action: Any):
+        if os.getpid() != self.home:
+            os._exit(3)
+        return super().step(action)
+
+
+class Drawn(Countdown):
+    """Can be filmed: frame t is t in every pixel."""
+
+    def render(self):
+        return np.full((16, 16, 3), self.t, np.uint8)
+
+
+class NotDrawn(Countdown):
+    def render(self):
+        raise OSError("no display")
 
 
 class Levers(Countdown):

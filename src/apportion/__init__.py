@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apportion.report.html import write_report
     from apportion.rewards.losses import rrd_loss
     from apportion.rewards.model import LearnedReward, RewardModel
-    from apportion.train.evaluate import evaluate_run
+    from apportion.train.evaluate import evaluate_run, film_run
     from apportion.train.online import resume, train_online
     from apportion.types import Batch, Episode, RewardSource, Spec, Subsets, UserError
 
@@ -27,7 +27,7 @@ _HOME = {
     "apportion.report.html": ("write_report",),
     "apportion.rewards.losses": ("rrd_loss",),
     "apportion.rewards.model": ("LearnedReward", "RewardModel"),
-    "apportion.train.evaluate": ("evaluate_run",),
+    "apportion.train.evaluate": ("evaluate_run", "film_run"),
     "apportion.train.online": ("resume", "train_online"),
     "apportion.types": ("Batch", "Episode", "RewardSource", "Spec", "Subsets", "UserError"),
 }
@@ -51,6 +51,7 @@ __all__ = [
     "UserError",
     "defaults",
     "evaluate_run",
+    "film_run",
     "resume",
     "rrd_loss",
     "train_online",

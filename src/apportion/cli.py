@@ -56,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(verb: Callable[[], int]) -> int:
-    """Run `verb`; a user's slip, Ctrl-C and a closed pipe end in one line and an exit code, not in a traceback."""
+    """Run `verb`; a user's slip, Ctrl-C and a closed pipe end in one line and an exit code, not in a traceback.
+
+    With APPORTION_TRACEBACK set, the line of a slip comes after its traceback: for those who write environments.
+    """
     try:
         return verb()
     except KeyboardInterrupt as stop:
@@ -70,6 +73,10 @@ def guarded(verb: Callable[[], int]) -> int:
 
         if not isinstance(error, UserError):
             raise
+        if os.environ.get("APPORTION_TRACEBACK"):
+            import traceback
+
+            traceback.print_exc()
         print(f"apportion: {error}", file=sys.stderr)
         return 2
 
@@ -105,7 +112,7 @@ def with_way_back(run: Path, work: Callable[[], T]) -> T:
         return work()
     except KeyboardInterrupt:
         pattern = "checkpoints/step_*/manifest.json"
-        kept = any(run.glob(pattern)) or any(run.glob(f"seed_*/{pattern}"))
+        kept = any(run.glob(pattern)) or (run / "seeds.json").exists() or any(run.glob(f"seed_*/{pattern}"))
         raise KeyboardInterrupt(
             f"go on with apportion resume {run}" if kept else "before the first checkpoint"
         ) from None
@@ -120,17 +127,23 @@ def ended(run: Path) -> int:
 
 def _train_seeds(request: TrainRequest) -> int:
     from apportion.flags import multi_name, with_seed
+    from apportion.run.rundir import RunDir
     from apportion.train.preflight import preflight
-    from apportion.train.seeds import Job, at_once, run_all
+    from apportion.train.seeds import Job, at_once, run_all, write_plan
     from apportion.types import UserError
 
     preflight(request.config, request.options.sinks)  # one line for a slip, not one per seed
     root = Path(request.options.runs_dir) / multi_name(request)
     seeds = request.options.seed_list
-    taken = [seed for seed in seeds if (root / f"seed_{seed}").exists()]
-    if taken:
-        raise UserError(f"{root / f'seed_{taken[0]}'} exists already: apportion resume {root}, or another --name")
+    for run in (RunDir(root / f"seed_{seed}") for seed in seeds):
+        if not run.path.exists():
+            continue
+        if not run.came_to_nothing():
+            raise UserError(f"{run.path} exists already: apportion resume {root}, or another --name")
+        with run.lock():  # a UserError if it is at work
+            pass
     jobs = [Job(f"seed {seed}", ("train", *with_seed(request, seed)), root / f"seed_{seed}") for seed in seeds]
+    write_plan(root, jobs)
     threads = request.config.threads
     count = at_once(request.options.jobs, threads)
     return _finish(root, with_way_back(root, lambda: run_all(jobs, count, threads, request.config.steps)))
@@ -138,13 +151,15 @@ def _train_seeds(request: TrainRequest) -> int:
 
 def _finish(root: Path, codes: list[int]) -> int:
     """One report over all seeds that got anywhere; the exit code says whether all did."""
+    from apportion.train.seeds import exit_code
+
     if any(codes):
         print(f"{sum(1 for code in codes if code)} of {len(codes)} failed", file=sys.stderr)
     if not all(codes):
         from apportion.report.html import write_report
 
         print(f"report: {write_report([root], root / 'report.html')}")
-    return 1 if any(codes) else 0
+    return exit_code(codes)
 
 
 def _resume(argv: list[str]) -> int:
@@ -155,25 +170,40 @@ def _resume(argv: list[str]) -> int:
     parser.add_argument("--log", default="", help="also log to tensorboard, wandb, trackio")
     parser.add_argument("--jobs", type=int, default=0, help="of several seeds, so many at once")
     args = parser.parse(argv)
-    seeds = sorted(args.run.glob("seed_*/config.json"))
-    if seeds and not (args.run / "config.json").exists():
-        return _resume_seeds(args.run, [path.parent for path in seeds], args.jobs, args.log)
+    several = (args.run / "seeds.json").exists() or any(args.run.glob("seed_*/config.json"))
+    if several and not (args.run / "config.json").exists():
+        return _resume_seeds(args.run, args.jobs, args.log)
+    from apportion.run.rundir import RunDir
     from apportion.train.online import resume
 
+    RunDir.open(args.run).info()  # one line now if run.json is gone, not at the end
     sinks = tuple(name for name in args.log.split(",") if name)
     with_way_back(args.run, lambda: resume(args.run, log=sinks))
     return ended(args.run)
 
 
-def _resume_seeds(root: Path, runs: list[Path], jobs: int, log: str) -> int:
-    import json
+def _resume_seeds(root: Path, jobs: int, log: str) -> int:
+    """Go on with every seed that was started, and start those that were not."""
+    from apportion.config import OnlineConfig, from_json
+    from apportion.flags import parse_train
+    from apportion.run.rundir import RunDir
+    from apportion.train.seeds import Job, at_once, read_plan, run_all
 
-    from apportion.train.seeds import Job, at_once, run_all
-
-    config = json.loads((runs[0] / "config.json").read_text())
-    threads, steps = config["threads"], config["steps"]
     log_flag = ("--log", log) if log else ()
-    todo = [Job(run.name.replace("_", " "), ("resume", str(run), *log_flag), run) for run in runs]
+    plan, todo, config = read_plan(root), list[Job](), None
+    started = {path.parent.name for path in root.glob("seed_*/config.json")}
+    for name in sorted(started | plan.keys(), key=lambda name: (len(name), name)):
+        run = root / name
+        if name in started:
+            words = ("resume", str(run), *log_flag)
+            config = from_json(OnlineConfig, RunDir(run).config())
+        else:  # the directory may have moved since
+            place = ("--runs-dir", str(root.resolve().parent), "--name", f"{root.resolve().name}/{name}")
+            words = (*plan[name], *place, *log_flag)
+            config = config or parse_train(words[1:]).config
+        todo.append(Job(name.replace("_", " "), words, run))
+    assert config is not None  # there is at least one seed, or we would not be here
+    threads, steps = config.threads, config.steps
     return _finish(root, with_way_back(root, lambda: run_all(todo, at_once(jobs, threads), threads, steps)))
 
 
@@ -185,7 +215,7 @@ def _evaluate(argv: list[str]) -> int:
     parser.add_argument("--episodes", type=int, default=10, help="how many (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the environment's resets (default: 0)")
     parser.add_argument("--video", type=Path, nargs="?", const=Path(), help="film one episode: FILE, or RUN/video.mp4")
-    parser.add_argument("--checkpoint", type=Path, help="a checkpoint's directory (default: the newest complete one)")
+    parser.add_argument("--checkpoint", type=Path, help="its directory or name (default: the newest complete one)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse(argv)
     from apportion.types import UserError
@@ -194,14 +224,44 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--episodes {args.episodes}: at least 1 is needed")
     if not (args.run / "config.json").exists() and any(args.run.glob("seed_*/config.json")):
         raise UserError(f"{args.run} holds several seeds: name one, for example {args.run / 'seed_0'}")
-    from apportion.train.evaluate import evaluate_run
+    if args.video is not None:
+        _render_without_a_display()  # before anything imports MuJoCo
+    from apportion.train.evaluate import evaluate_run, film_run
 
-    video = args.run / "video.mp4" if args.video == Path() else args.video
-    result = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, video=video, checkpoint=args.checkpoint)
+    checkpoint = _checkpoint(args.run, args.checkpoint)
+    result = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, checkpoint=checkpoint)
     _show_evaluation(result, as_json=args.json)
-    if video is not None and not args.json:
-        print(f"video    {video}")
+    if args.video is not None:
+        video = args.run / "video.mp4" if args.video == Path() else args.video
+        sys.stdout.flush()
+        film_run(args.run, video, seed=args.seed, checkpoint=checkpoint)
+        if not args.json:
+            print(f"video    {video}")
     return 0
+
+
+def _render_without_a_display() -> None:
+    """MuJoCo chooses how to draw when it is imported, and needs to be told where there is no window system."""
+    from ctypes.util import find_library
+
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() and find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def _checkpoint(run: Path, given: Path | None) -> Path | None:
+    """`given`, or the run's checkpoint of that name. Raises UserError, with those that there are, for any other."""
+    if given is None or (given / "manifest.json").is_file():
+        return given
+    from apportion.run.checkpoint import steps
+    from apportion.run.rundir import RunDir
+    from apportion.types import UserError
+
+    found = steps(RunDir.open(run).checkpoints)
+    named = [path for path in found if path.name == str(given)]
+    if not named:
+        what = "is no complete checkpoint" if given.exists() else "does not exist"
+        raise UserError(f"--checkpoint {given} {what}; {run} has {', '.join(p.name for p in found) or 'none'}")
+    return named[0]
 
 
 def _show_evaluation(result: dict, as_json: bool) -> None:

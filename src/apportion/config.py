@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass, field
@@ -19,11 +20,21 @@ _NOT_NEGATIVE = ("alpha_lr", "std_act", "pi_t_std", "pi_t_clip", "q_reg", "eps_d
 _SHARE = ("polyak", "eps_l", "eps_r", "gamma")
 
 
+@functools.cache
+def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The values allowed for each setting of `cls` that has a few only."""
+    hints = typing.get_type_hints(cls).items()
+    return {name: typing.get_args(hint) for name, hint in hints if typing.get_origin(hint) is Literal}
+
+
 def _check(config: Any) -> None:
     """Raises UserError for the first setting that is out of its range."""
+    choices = _choices(type(config))
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         flag = f"--{f.name.replace('_', '-')} {value}"
+        if f.name in choices and value not in choices[f.name]:
+            raise UserError(f"{flag}: choose from {', '.join(choices[f.name])}")
         values = value if isinstance(value, tuple | list) else (value,)
         if f.name in _POSITIVE and not all(x > 0 for x in values):
             raise UserError(f"{flag}: it must be greater than 0")
@@ -120,7 +131,7 @@ class RewardConfig:
     alg: Alg = "rrd"  # rrd, rd: learned; ircr: guidance rewards; uniform: R/T for every step; none: the env's own
     target: Literal["mean", "sum"] = "mean"  # regress R/T on the mean reward, or R on T times it
     rrd_batch_size: int = 256  # steps per reward update, over all subsets
-    rrd_sample_size: int = 64  # K, steps per subset
+    rrd_sample_size: int = 64  # K, steps per subset; rd: rrd_batch_size // K whole episodes per update
     rrd_bias_correction: bool = False  # RRD-L(RD): subtract the variance term
     rrd_ensemble: int = 1  # reward networks; the reward is their mean
     r_lr: float = 3e-4  # step size of the reward network
@@ -228,13 +239,20 @@ def _parse(hint: Any, data: Any, where: str) -> Any:
                 return _parse(option, data, where)
         raise UserError(f"{where}: kind {kind!r} is none of {', '.join(a.__name__ for a in args)}")
     if dataclasses.is_dataclass(hint):
+        if not isinstance(data, dict):
+            raise UserError(f"{where}: expected fields with names, not {data!r}")
         hints = typing.get_type_hints(hint)
-        known = {f.name for f in dataclasses.fields(hint)}
-        unknown = set(data) - known - {"kind"}
+        known = {f.name: f for f in dataclasses.fields(hint)}
+        for name, f in known.items():
+            if name not in data and f.default is f.default_factory is dataclasses.MISSING:
+                raise UserError(f"{where}: field {name!r} is missing")
+        unknown = set(data) - known.keys() - {"kind"}
         if unknown:
             raise UserError(f"{where}: unknown field {sorted(unknown)[0]!r}; known: {', '.join(sorted(known))}")
         return hint(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in data.items() if k != "kind"})  # type: ignore[operator]
     if origin is tuple:
+        if not isinstance(data, list | tuple):
+            raise UserError(f"{where}: expected a list, not {data!r}")
         return tuple(_parse(args[0], x, where) for x in data)
     if origin is Literal:
         if data not in args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from apportion.flags import Parser, free_path
 from apportion.report.html import write_report
-from apportion.train.seeds import Job, at_once, run_all
+from apportion.train.seeds import Job, at_once, exit_code, run_all
 from apportion.types import UserError
 
 
@@ -43,6 +43,6 @@ def main(argv: list[str]) -> int:
     jobs = [Job(arm.label, (*common, "--name", arm.label, *arm.flags), out / arm.label) for arm in ARMS]
     codes = run_all(jobs, at_once(0, 1), threads=1, steps=args.steps)
     if any(codes):
-        return 1
+        return exit_code(codes)
     print(f"report: {write_report([job.run for job in jobs], out / 'report.html')}")
     return 0

@@ -24,7 +24,10 @@ from apportion.presets import PRESETS, Preset, compile_if_it_pays, defaults
 from apportion.types import UserError
 
 TRUE, FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
-_LEARNED_ONLY = ("target", "rrd_batch_size", "rrd_sample_size", "rrd_ensemble", "r_lr", "r_hidden", "reward_scale")
+_LEARNED_ONLY = (
+    "target", "rrd_batch_size", "rrd_sample_size", "rrd_ensemble", "r_lr", "r_hidden", "reward_scale",
+    "episode_sampling", "return_correction",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

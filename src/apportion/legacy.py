@@ -84,7 +84,9 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         config, name, options = parse(argv)
         from apportion.train.online import train_online
+        from apportion.train.preflight import preflight
 
+        preflight(config)  # before anything is said of a run directory
         run = free_path(options.runs_dir / name)
         for line in (*options.notes, f"run directory: {run}"):
             print(line)
@@ -111,7 +113,9 @@ def save_rews(run: Path, env: str) -> None:
     if not path.exists():
         return
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    info = np.array([(row["step"], np.mean(row["returns"])) for row in rows], dtype=np.float64).reshape(-1, 2)
+    # a null among the returns becomes NaN, and so does their mean
+    means = [(row["step"], np.mean(np.array(row["returns"], np.float64))) for row in rows]
+    info = np.array(means, dtype=np.float64).reshape(-1, 2)
     (run / "rews").mkdir(exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", env)
     np.savez(run / "rews" / f"{name}.npz", info=info)

@@ -5,14 +5,13 @@ Ren et al. 2022 (arXiv 2111.13485) and the code released with it; IRCR's officia
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from apportion.config import AGENTS, Alg, DQNConfig, OnlineConfig, RewardConfig, SACConfig
+from apportion.fast.toolchain import has_cxx
 from apportion.types import UserError
 
 
@@ -50,7 +49,7 @@ def defaults(alg: str, basis_alg: str, env: str, ircr_variant: str = "rrd") -> O
 def compile_if_it_pays(config: OnlineConfig) -> OnlineConfig:
     """`config` with its update compiled where that saves more than its minute: many updates, a CPU, a C++ compiler."""
     updates = (config.steps - config.warmup) // config.timesteps * config.train_batches
-    pays = updates >= 30_000 and config.device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
+    pays = updates >= 30_000 and config.device == "cpu" and has_cxx()
     return replace(config, compile=pays)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from apportion.cli import guarded
+from apportion.types import UserError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +40,8 @@ def test_help_and_version_answer_without_the_heavy_packages():
         (["evaluate", "somewhere", "--episodes", "0"], "--episodes 0: at least 1"),
         (["evaluate", "somewhere", "--vido"], "did you mean --video?"),
         (["demo", "--steps", "0"], "--steps 0: at least 1"),
+        (["train", "quickstart", "--runs-dir", "/proc/x"], "/proc/x/Reacher-v5-rrd-sac-0 cannot be made"),
+        (["train", "quickstart", "--runs-dir", "/proc/x", "--seeds", "0,1"], "/proc/x/Reacher-v5-rrd-sac cannot be"),
     ],
 )
 def test_a_slip_is_one_line_on_stderr_and_exit_code_2(argv, words):
@@ -45,6 +50,23 @@ def test_a_slip_is_one_line_on_stderr_and_exit_code_2(argv, words):
     assert words in done.stderr
     assert done.stderr.startswith("apportion: ") and done.stderr.count("\n") == 1
     assert not done.stdout
+
+
+def test_the_traceback_of_a_slip_is_there_for_those_who_ask(monkeypatch, capsys):
+    def slip() -> int:
+        try:
+            raise RuntimeError("boom")
+        except RuntimeError as error:
+            raise UserError("environment 0 raised RuntimeError: boom") from error
+
+    monkeypatch.delenv("APPORTION_TRACEBACK", raising=False)
+    assert guarded(slip) == 2
+    assert capsys.readouterr().err == "apportion: environment 0 raised RuntimeError: boom\n"
+    monkeypatch.setenv("APPORTION_TRACEBACK", "1")
+    assert guarded(slip) == 2
+    said = capsys.readouterr().err
+    assert 'raise RuntimeError("boom")' in said
+    assert said.endswith("\napportion: environment 0 raised RuntimeError: boom\n")
 
 
 def test_presets_are_listed():

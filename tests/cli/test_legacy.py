@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apportion.legacy import parse, save_rews
-from apportion.presets import defaults
+from apportion.legacy import main, parse, save_rews
+from apportion.presets import compile_if_it_pays, defaults
 from apportion.types import UserError
 
 README = [  # tag, the other flags, alg, agent, bias correction, name of the run
@@ -28,7 +28,7 @@ def parse_line(line: str):
 @pytest.mark.parametrize(("tag", "flags", "alg", "agent", "corrected", "name"), README)
 def test_the_readmes_commands_run_with_the_released_settings(tag, flags, alg, agent, corrected, name):
     config, run, options = parse([f"--tag={tag}", *flags.split(), "--env=Ant-v2"])
-    wanted = defaults(alg, agent, "Ant-v2")
+    wanted = compile_if_it_pays(defaults(alg, agent, "Ant-v2"))
     assert config == replace(wanted, reward=replace(wanted.reward, rrd_bias_correction=corrected))
     assert config.env_type == "ep_rews"
     assert (run, str(options.runs_dir), options.save_rews) == (name, "runs", True)
@@ -36,7 +36,7 @@ def test_the_readmes_commands_run_with_the_released_settings(tag, flags, alg, ag
 
 def test_no_flags_at_all_is_rrd_with_sac_on_ant():
     config, run, _ = parse([])
-    assert config == defaults("rrd", "sac", "Ant-v2")
+    assert config == compile_if_it_pays(defaults("rrd", "sac", "Ant-v2"))
     assert run == "rrd-sac-Ant-v2"
 
 
@@ -120,3 +120,18 @@ def test_cumulative_rewards_are_kept_as_the_old_plots_read_them(tmp_path):
     save_rews(tmp_path, "Ant-v2")
     info = np.load(tmp_path / "rews" / "Ant-v2.npz")["info"]  # loads only if there are no objects in it
     np.testing.assert_array_equal(info, [[100, 2.0], [200, 6.0]])
+
+
+def test_a_mean_with_a_null_in_it_is_no_number(tmp_path):
+    rows = [{"step": 100, "returns": [1.0, None]}, {"step": 200, "returns": [5.0, 7.0]}]
+    (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_rews(tmp_path, "Ant-v2")
+    np.testing.assert_array_equal(np.load(tmp_path / "rews" / "Ant-v2.npz")["info"], [[100, np.nan], [200, 6.0]])
+
+
+def test_a_slip_is_told_before_any_run_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--env=Hoper-v2", "--save_final=False"]) == 2
+    said = capsys.readouterr()
+    assert not said.out and "Hopper" in said.err and said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

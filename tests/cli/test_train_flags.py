@@ -1,5 +1,7 @@
 """`apportion train`'s command line: two stages, presets, near matches."""
 
+import re
+
 import pytest
 
 from apportion.config import DQNConfig, SACConfig, TD3Config
@@ -98,12 +100,14 @@ def test_names_of_runs_tell_them_apart():
         ("--env X --steps 1.5", "--steps 1.5: a whole number is wanted"),
         ("--env X --hidden 64 wide", "--hidden wide: a whole number is wanted"),
         ("--env X --gamma big", "--gamma big: a number is wanted"),
-        ("--env X --gamma 2", "--gamma must lie in [0, 1], not 2.0"),
+        ("--env X --gamma 2", "--gamma 2.0: it must lie in [0, 1]"),
         ("--env X rrd-sac", "unexpected argument 'rrd-sac': a preset comes first"),
         ("--env X --bf16=perhaps", "it is a switch"),
         ("--env X --rrd-batch-size 100", "must be a multiple of --rrd-sample-size 64"),
         ("--env X --std-act 0.2", "--std-act is a setting of td3 and ddpg, and the agent here is sac"),
         ("--env X --alg none --r-lr 1", "--r-lr is a setting of rrd and rd"),
+        ("--env X --alg uniform --return-correction", "--return-correction is a setting of rrd and rd"),
+        ("--env X --alg ircr --episode-sampling uniform", "--episode-sampling is a setting of rrd and rd"),
         ("--env X --alg rd --rrd-bias-correction", "--rrd-bias-correction is a setting of rrd"),
         ("--env X --ircr-variant official", "--ircr-variant is a setting of ircr"),
         ("--env X --seeds 0,1,1", "--seeds 0,1,1: give different whole numbers"),
@@ -142,4 +146,4 @@ def test_help_lists_the_chosen_agents_flags_with_their_meaning(capsys):
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--pi-delay-freq INT" in text and "--alpha-lr" not in text
-    assert "K, steps per subset (default: 64)" in text
+    assert re.search(r"K, steps per subset[^()]*\(default: 64\)", text)

@@ -12,9 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from apportion.config import AGENTS, OnlineConfig, RewardConfig, to_json
+from apportion.train import online
+from apportion.train.evaluate import evaluate_run
 from apportion.train.online import resume, train_online
+from apportion.types import UserError
 
 TESTS = str(Path(__file__).parents[1])
 
@@ -89,7 +94,7 @@ def test_interrupted_run_ends_in_the_same_bits(alg, agent, more, tmp_path):
 
 
 def test_real_mujoco_run_resumes_in_the_same_bits(tmp_path):
-    settings = config(env="Hopper-v5", steps=260, save_freq=130, num_envs=2)
+    settings = config(env="Hopper-v5", steps=260, save_freq=130, num_envs=2, buffer_size=1001)
     train_online(settings, tmp_path / "whole", progress=False)
     again = go_back(tmp_path / "whole", tmp_path / "again", keep=1)
     resume(again, progress=False)
@@ -128,6 +133,50 @@ def test_damaged_checkpoint_is_passed_over_with_one_line_and_the_run_repeats_its
     resume(again, progress=False)
     assert capsys.readouterr().err.count("passing over a damaged checkpoint") == 1
     assert_same(tmp_path / "whole", again)
+
+
+def test_what_lies_beyond_a_checkpoint_that_a_run_falls_back_to_is_taken_away(tmp_path, monkeypatch):
+    """Stopped right after it fell back from 220 to 110, the run holds nothing that is newer than 110."""
+    train_online(config(), tmp_path / "whole", progress=False)
+    early = go_back(tmp_path / "whole", tmp_path / "early", keep=1)
+    again = go_back(tmp_path / "whole", tmp_path / "again", keep=2)
+    damaged = sorted((again / "checkpoints").iterdir())[-1] / "agent.safetensors"
+    damaged.write_bytes(b"no")
+    monkeypatch.setattr(online, "iteration", stop)
+    for run in (early, again):
+        with pytest.raises(InterruptedError):
+            resume(run, progress=False)
+        assert [path.name for path in (run / "credit").iterdir()] == ["step_000000060.safetensors"]
+    weights = [(run / "reward" / "reward.safetensors").read_bytes() for run in (tmp_path / "whole", early, again)]
+    assert weights[0] != weights[1] == weights[2]
+    method = load_file(sorted((early / "checkpoints").iterdir())[0] / "method.safetensors")
+    saved = load_file(early / "reward" / "reward.safetensors")
+    assert all(torch.equal(saved[name], method[f"model/{name}"]) for name in saved)
+
+
+def stop(*_: object) -> None:
+    raise InterruptedError
+
+
+def test_a_finished_run_says_so_and_is_left_alone(tmp_path, capsys):
+    train_online(config(), tmp_path / "run", progress=False)
+    before = contents(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"finished": False}))  # as if killed before the last word
+    capsys.readouterr()
+    resume(tmp_path / "run")
+    said = f"{tmp_path / 'run'}: already finished at step 300; apportion report {tmp_path / 'run'}\n"
+    assert capsys.readouterr().out == said
+    assert contents(tmp_path / "run") == before
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is True
+
+
+def test_a_configuration_without_an_environment_is_one_line(tmp_path):
+    train_online(config(), tmp_path / "run", progress=False)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "env"}))
+    for go_on in (resume, evaluate_run):
+        with pytest.raises(UserError, match=r"config\.json: OnlineConfig: field 'env' is missing"):
+            go_on(tmp_path / "run")
 
 
 RUN = """

@@ -133,6 +133,16 @@ def test_a_missing_or_cut_file_is_damage(tmp_path):
         load(steps(tmp_path)[0])
 
 
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    save_some(tmp_path, 1, 2)
+    there = r"\(complete checkpoints in .*: step_000000002, step_000000001\)"
+    with pytest.raises(CheckpointDamaged, match=f"step_000000003 does not exist {there}"):
+        load(tmp_path / "step_000000003")
+    (tmp_path / "step_000000003").mkdir()
+    with pytest.raises(CheckpointDamaged, match=f"step_000000003 is no checkpoint: it has no manifest.json {there}"):
+        load(tmp_path / "step_000000003")
+
+
 def test_a_manifest_cannot_lead_out_of_the_checkpoint(tmp_path):
     from apportion.run.files import sha256
 

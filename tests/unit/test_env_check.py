@@ -32,11 +32,13 @@ def test_a_users_own_sound_environment_passes(name):
 @pytest.mark.parametrize(
     ("name", "faults"),
     [
-        ("OwnNoise", ["seeding", "replay"]),
-        ("Forgetful", ["replay"]),
         ("NaNObservation", ["finite"]),
         ("NaNReward", ["finite"]),
+        ("RareNaN", ["finite"]),
         ("Crash", ["stepping"]),
+        ("CrashAtReset", ["stepping"]),
+        ("OldStep", ["stepping"]),
+        ("FailsToStart", ["environment"]),
         ("WrongShape", ["observations"]),
         ("DictObservation", ["spaces"]),
         ("Unbounded", ["spaces"]),
@@ -47,6 +49,24 @@ def test_a_users_own_sound_environment_passes(name):
 )
 def test_each_fault_is_found_and_no_other(name, faults):
     assert failed(check(OWN + name)) == faults
+
+
+@pytest.mark.parametrize(("name", "notes"), [("OwnNoise", ["seeding", "replay"]), ("Forgetful", ["replay"])])
+def test_what_only_makes_resuming_approximate_is_a_note(name, notes):
+    findings = check(OWN + name)
+    assert failed(findings) == []
+    assert [f.name for f in findings if f.ok is None] == notes
+    assert all("resuming is approximate" in text_of(findings, note) for note in notes)
+
+
+def test_numbers_and_endings_are_judged_over_many_episodes():
+    said = text_of(check(OWN + "RareNaN"), "finite")
+    assert said.startswith("in episode 41: observation entry 0 is nan after step 5")
+    said = text_of(check(OWN + "CrashAtReset"), "stepping")
+    assert said.startswith("in episode 2: reset raised RuntimeError: no more carts,")
+    assert "286 episodes ended: truncated at step 7" in text_of(check(OWN + "WalkOfSeven"), "ending")
+    assert "at steps 2 to 9" in text_of(check(OWN + "Countdown"), "ending")
+    assert text_of(check(OWN + "WalkOfSeven"), "stepping") == "2002 random steps in 286 episodes"
 
 
 def test_an_episode_that_never_ends_is_told_to_have_a_limit():
@@ -95,6 +115,6 @@ def test_render_is_one_line_a_finding_and_a_verdict():
         "ok    spaces  fine",
         "FAIL  ending  never",
         "note  x       hm",
-        "1 of 3 checks failed",
+        "it will not work: 1 of 3 checks failed",
     ]
     assert render(findings[:1]).endswith("it will work")

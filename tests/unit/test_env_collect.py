@@ -1,5 +1,8 @@
 """Stepping, closing and resetting: which environments, when, with which seeds."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -186,6 +189,59 @@ def test_nan_from_the_environment_is_one_clear_line(env, says, kind):
     c.envs.close()
     assert says in str(caught.value) and "\n" not in str(caught.value)
     assert f"seed {seed_sequence(0, 1)[0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("episodic", [True, False])
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ("Crash", "environment 0 raised ZeroDivisionError: the cart fell off, at step 3 of its episode with seed {}:"),
+        ("CrashAtReset", "environment 0 raised RuntimeError: no more carts, at its reset with seed"),
+        ("OldStep", "environment 0 raised ValueError: not enough values to unpack (expected 5, got 4), at step 1 of"),
+        ("WrongShape", "environment 0 gave an observation of shape (2,) where its space says (3,), at its reset with"),
+    ],
+)
+def test_a_fault_in_the_environment_is_one_clear_line(env, says, kind, episodic, capfd):
+    c = collector(OWN + env, kind=kind, episodic=episodic)
+    with pytest.raises(UserError) as caught:
+        collect(c, 9)
+    c.close()
+    assert says.format(seed_sequence(0, 1)[0]) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).endswith("try `apportion check` on it")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_environment_at_fault_is_named(kind):
+    c = collector(OWN + "Crash", n=3, kind=kind)
+    for env in c.envs.envs[:2] if kind == "sync" else ():
+        env.unwrapped.t = -9  # the first two are not yet where they fail
+    with pytest.raises(UserError, match=r"environment [012] raised ZeroDivisionError"):
+        collect(c, 9)
+    c.close()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_process_that_died_is_one_clear_line_and_can_be_closed():
+    c = collector(OWN + "Dies", n=2, kind="async")
+    with pytest.raises(UserError, match=r"the environments stopped working: \w+"):
+        collect(c, 1)
+    c.close()
+    for process in c.envs.processes:
+        process.join(10)
+        assert not process.is_alive()
+
+
+def test_ctrl_c_reaches_the_processes_of_environments_without_stopping_them():
+    """A terminal sends it to the whole group; only the loop, which saves first, may answer."""
+    c = collector(OWN + "WalkOfSeven", n=2, kind="async")
+    collect(c, 3)
+    for process in c.envs.processes:
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGHUP)
+    assert len(collect(c, 4)) == 2
+    c.close()
 
 
 def test_nan_from_the_policy_names_the_policy():

@@ -140,6 +140,42 @@ def test_a_module_with_a_missing_dependency_names_the_dependency(tmp_path, monke
     assert "needs 'a_package_that_is_not_there'" in error_of(lambda: resolve("needs_much:Env"))
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def broken(:", "importing 'own_module' raised SyntaxError: invalid syntax (own_module.py, line 1)"),
+        ("raise OSError('no licence')", "importing 'own_module' raised OSError: no licence"),
+        ("from math import taw", "importing 'own_module' raised ImportError: cannot import name 'taw'"),
+        ("from envs_for_tests import FailsToStart as Env", "cannot be made: RuntimeError: no such port"),
+        ("import gymnasium\nclass Env(gymnasium.Env): pass", "cannot be made: AttributeError"),
+        ("def Env(): return {}['a']", "cannot be made: KeyError: 'a'"),
+    ],
+)
+def test_whatever_the_users_own_code_raises_is_one_line(code, says, tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_module", raising=False)
+    assert says in error_of(lambda: make_one("own_module:Env", False))
+    monkeypatch.delitem(sys.modules, "own_module", raising=False)
+
+
+@pytest.mark.parametrize("backend", ["bad", "disabled"])
+def test_a_renderer_that_mujoco_does_not_know_is_one_line_or_no_matter(backend, tmp_path):
+    script = """
+from apportion.envs.make import make_one
+from apportion.types import UserError
+try:
+    make_one("Hopper-v5", False)
+    print("made")
+except UserError as error:
+    print(error)
+"""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": backend}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env=env)
+    says = "MUJOCO_GL is bad: unset it, or try egl" if backend == "bad" else "made"
+    assert says in done.stdout and done.stdout.count("\n") == 1, done.stderr
+
+
 def test_a_missing_package_comes_with_its_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "Box2D", None)  # as where it is not installed
     for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
@@ -168,7 +204,7 @@ def test_spec_of_a_mujoco_task_and_of_a_vector_of_it():
         ("Countdown", Spec((2,), "float32", "box", 2, (-2.0, 0.0), (2.0, 10.0))),
         ("Matrix", Spec((2,), "float32", "box", 4, (0.0,) * 4, (1.0, 2.0, 3.0, 4.0))),
         ("Pixels", Spec((4, 4, 1), "uint8", "box", 2, (-2.0, 0.0), (2.0, 10.0))),
-        ("Levers", Spec((2,), "float32", "discrete", 3)),
+        ("Levers", Spec((2,), "float32", "discrete", 3, act_start=5)),
     ],
 )
 def test_spec_of_own_environments(name, spec):

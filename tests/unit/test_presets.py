@@ -3,7 +3,7 @@
 import pytest
 
 from apportion.config import DDPGConfig, DQNConfig, SACConfig, TD3Config
-from apportion.presets import PRESETS, defaults
+from apportion.presets import PRESETS, compile_if_it_pays, defaults
 from apportion.types import UserError
 
 SAC = SACConfig(
@@ -89,6 +89,13 @@ def test_quickstart_leaves_steps_out_of_reachers_short_episodes():
 def test_an_unknown_method_or_agent_is_a_users_slip(alg, basis_alg):
     with pytest.raises(UserError, match="choose from"):
         defaults(alg, basis_alg, "Ant-v5")
+
+
+@pytest.mark.parametrize(("compiler", "pays"), [("true", True), ("no-such-compiler", False)])
+def test_a_long_run_is_compiled_where_there_is_a_compiler(compiler, pays, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
+    assert compile_if_it_pays(defaults("rrd", "sac", "Ant-v5")).compile is pays
+    assert compile_if_it_pays(PRESETS["quickstart"].config()).compile is False  # 14,000 updates
 
 
 def test_a_preset_without_an_environment_asks_for_one():

@@ -38,6 +38,18 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end():
     assert "\x1b" not in out.getvalue()
 
 
+def test_speed_and_time_left_are_shown_from_when_they_are_known():
+    progress, out, clock = plain(every=0.0)
+    with progress:
+        progress.update(100, {"episodes": 2})
+        clock.now += 1.0
+        progress.update(200, {"episodes": 4})
+    assert out.getvalue().splitlines()[1:] == [
+        "steps 100 of 10,000 (1%)  episodes 2",
+        "steps 200 of 10,000 (2%)  steps/s 200.00  time left 0:49  episodes 4",
+    ]
+
+
 def test_updates_without_values_print_nothing():
     progress, out, _ = plain()
     with progress:

@@ -15,7 +15,7 @@ from apportion.report import runs as report_runs
 from apportion.report.html import write_report
 from apportion.report.runs import evaluation_returns, find, group, read
 from apportion.types import UserError
-from run_dirs_for_tests import config, make_run, write_lines
+from run_dirs_for_tests import config, make_run, write_credit, write_lines
 
 FINAL = {1000: [-20.0, -22.0], 2000: [-8.0, -6.0]}
 
@@ -173,13 +173,60 @@ def test_a_path_that_is_no_run_is_the_users_slip(tmp_path):
     make_run(tmp_path / "runs" / "one", config(), {})
     with pytest.raises(UserError, match="does not exist"):
         find(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"did you mean .*runs/one"):
-        find(tmp_path / "runs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is no run and holds none"):
+        find(tmp_path / "empty")
+    with pytest.raises(UserError, match="is no run and holds none"):
+        find(tmp_path / "runs" / "one" / "config.json")
     with pytest.raises(UserError, match="at least one run"):
         write_report([], tmp_path)
     (tmp_path / "runs" / "one" / "config.json").write_text('{"kind": "Other"}')
     with pytest.raises(UserError, match="not the configuration"):
         write_report([tmp_path / "runs" / "one"], tmp_path)
+
+
+def test_a_directory_stands_for_the_runs_in_it(tmp_path):
+    names = ["demo/episodic", "demo/rrd", "many/seed_2", "many/seed_10", "one"]
+    for seed, name in enumerate(names):
+        make_run(tmp_path / "runs" / name, config(seed=seed), FINAL, lean=True)
+    assert find(tmp_path / "runs" / "one") == [tmp_path / "runs" / "one"]
+    assert find(tmp_path / "runs" / "many") == [tmp_path / "runs" / "many" / s for s in ("seed_2", "seed_10")]
+    assert sorted(find(tmp_path / "runs")) == sorted(tmp_path / "runs" / name for name in names)
+    each = [run for path in sorted((tmp_path / "runs").iterdir()) for run in find(path)]  # report runs/*
+    assert each == [tmp_path / "runs" / name for name in ["demo/rrd", "demo/episodic", *names[2:]]]
+
+
+def test_paths_may_be_strings(tmp_path):
+    run = make_run(tmp_path / "r", config(), FINAL, lean=True)
+    page = tmp_path / "page.html"
+    assert write_report([str(run)], str(page)) == page
+    assert write_report(str(run), str(page)) == page
+    assert "1 run, reported" in words(page)
+
+
+@pytest.mark.parametrize("out", ["/proc/x.html", "signals.py", "signals.py/page.html", "full.html"])
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path, out):
+    run = make_run(tmp_path / "r", config(), FINAL, lean=True)
+    (tmp_path / "signals.py").write_text("mine")
+    (tmp_path / "full.html").mkdir()
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        write_report([run], tmp_path / out)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "signals.py").read_text() == "mine"
+
+
+def test_returns_and_rewards_that_were_not_finite_are_left_out_and_told(tmp_path):
+    run = make_run(tmp_path / "r", config(), FINAL)
+    null = {"step": 3000, "seeds": [1, 2], "returns": [1.0, None], "lengths": [4, 4], "audit": {"pearson": None}}
+    with (run / "evaluations.jsonl").open("a") as file:
+        file.write(json.dumps(null) + "\n")
+    write_credit(run / "credit" / "step_000003000.safetensors", [1.0, np.nan])
+    assert evaluation_returns(read(run)) == {1000: -21.0, 2000: -7.0}
+    text = words(write_report([run], tmp_path / "report.html"))
+    assert "RRD + SAC, seed 0: a return is no finite number in the evaluation of step 3,000, left out" in text
+    assert "step_000003000.safetensors is damaged (a reward in it is no finite number)" in text
+    write_lines(run / "evaluations.jsonl", [null])
+    assert "RRD + SAC no evaluation yet" in words(write_report([run], tmp_path / "report.html"))
 
 
 def test_names_cannot_smuggle_markup_into_the_page(tmp_path):

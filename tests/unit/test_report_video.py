@@ -39,3 +39,13 @@ def test_missing_package_gives_the_line_to_type(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install 'apportion\[video\]'"):
         write_mp4([], tmp_path / "film.mp4", fps=30)
+
+
+@pytest.mark.parametrize("place", ["/proc/film.mp4", "a file/film.mp4", "a directory"])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, place):
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "a directory").mkdir()
+    with pytest.raises(UserError, match=r"the film .* cannot be written") as caught:
+        write_mp4([np.zeros((16, 16, 3), np.uint8)] * 3, tmp_path / place, fps=30)
+    assert "\n" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a directory", "a file"]

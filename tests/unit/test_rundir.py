@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from apportion.config import OnlineConfig, from_json, to_json
+from apportion.run import checkpoint
 from apportion.run.rundir import RunDir
 from apportion.types import UserError
 
@@ -52,10 +53,92 @@ def test_settings_come_back_from_disk(tmp_path):
 
 def test_an_existing_run_is_never_written_over(tmp_path):
     run = create(tmp_path / "one")
+    checkpoint.save(run.checkpoints, 5, {}, {}, keep=1)
     before = run.run_file.read_bytes()
     with pytest.raises(UserError, match=r"apportion resume .*one.* another --name"):
         create(tmp_path / "one")
     assert run.run_file.read_bytes() == before
+
+
+def stopped_early(path):
+    """What a slip that shows itself while training leaves."""
+    run = create(path)
+    run.metrics.write_text('{"step": 100}\n')
+    run.evaluations.write_text("")
+    for directory, file in (
+        (run.checkpoints / "step_000000150.tmp", "agent.json"),
+        (run.replay, "episodes_000000000_0123456789ab.safetensors.tmp"),
+        (run.credit, "step_000000100.safetensors"),
+        (run.events, "events.out.tfevents.1.host.2.0"),
+    ):
+        directory.mkdir(parents=True)
+        (directory / file).write_text("")
+    return run
+
+
+def everything(path):
+    return {p: p.read_bytes() if p.is_file() else None for p in path.rglob("*")}
+
+
+def test_a_run_that_stopped_without_a_result_does_not_keep_its_name(tmp_path):
+    old = stopped_early(tmp_path / "one")
+    assert old.came_to_nothing()
+    new = RunDir.create(tmp_path / "one", {"env": "Hopper-v5"}, ["apportion", "train", "--warmup", "2000"])
+    assert sorted(p.name for p in new.path.iterdir()) == ["config.json", "lock", "run.json"]
+    assert (new.config(), new.info()["command"][-1]) == ({"env": "Hopper-v5"}, "2000")
+
+
+def add_file(name, text="x"):
+    def change(run):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text(text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_file("checkpoints/step_000000150/manifest.json"),
+        add_file("checkpoints/step_000000150.old/manifest.json"),
+        add_file("checkpoints/step_000000150/agent.json"),  # damaged, but not by us
+        add_file("evaluations.jsonl", '{"step": 100, "returns": [1.0]}\n'),
+        add_file("notes.txt"),
+        add_file(".hidden"),
+        add_file("credit/figure.png"),
+        add_file("checkpoints/step_000000150.tmp/deep/agent.json"),
+        add_file("run.json", "{"),
+        add_file("run.json", '{"command": []}'),  # not ours
+        lambda run: run.mark("finished", True),  # its checkpoints were removed to save room
+        lambda run: run.mark("resume", "approximate"),
+        lambda run: (run.path / "notes").mkdir(),
+        lambda run: (run.path / "timing.jsonl").symlink_to(run.config_file),
+        lambda run: run.run_file.unlink(),
+    ],
+)
+def test_a_directory_with_a_result_or_with_anything_else_in_it_is_not_touched(tmp_path, change):
+    run = stopped_early(tmp_path / "one")
+    change(run)
+    (run.path / "lock").write_text(f"{os.getpid()}\n")
+    before = everything(run.path)
+    assert not run.came_to_nothing()
+    with pytest.raises(UserError, match="holds a run already"):
+        create(run.path)
+    assert everything(run.path) == before
+
+
+def test_a_run_at_work_that_has_no_result_yet_is_not_touched(tmp_path):
+    run = stopped_early(tmp_path / "one")
+    with run.lock():
+        before = everything(run.path)
+        with pytest.raises(UserError, match="in use by process"):
+            create(run.path)
+        assert everything(run.path) == before
+
+
+def test_a_place_that_cannot_be_written_is_one_line():
+    with pytest.raises(UserError, match=r"/proc/nowhere/x cannot be made a run directory .* another --name"):
+        create("/proc/nowhere/x")
 
 
 def test_a_run_that_died_before_it_had_settings_can_be_created_again(tmp_path):

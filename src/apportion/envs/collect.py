@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from apportion.envs.faults import TRY, check_finite, said
 from apportion.rng import Streams
 from apportion.types import Episode, Spec, UserError
+
+T = TypeVar("T")
 
 
 def _to_stderr(line: str) -> None:
@@ -122,13 +125,13 @@ class Collector:
         """One step of every environment; returns the episodes that it closed, in the environments' order.
 
         `action_fn` gets the observations (N, *obs) and gives actions: (N, act_dim) float32 in [-1, 1], or (N,) int64.
-        Raises UserError when an action, observation or reward is NaN or infinite.
+        Raises UserError when an action, observation or reward is NaN or infinite, and for a fault in an environment.
         """
         if self._raw is None:
             self._raw = np.zeros(self.envs.observation_space.shape or (), self.envs.single_observation_space.dtype)
             self._reset(np.ones(self.num_envs, np.bool_))
         act = self._checked_actions(action_fn(self._obs))
-        raw, reward, terminated, truncated, _ = self.envs.step(self._to_env(act))
+        raw, reward, terminated, truncated, _ = self._ask(lambda: self.envs.step(self._to_env(act)))
         obs, reward = self._stored(raw, self.spec.obs_dtype), self._stored(reward, "float32")
         self._check_finite("observation", obs, steps_ahead=1)
         self._check_finite("reward", reward, steps_ahead=1)
@@ -142,6 +145,15 @@ class Collector:
             self.episodes += len(closed)
             self._reset(ended)
         return closed
+
+    def close(self) -> None:
+        """Close the environments, whatever state a fault has left them in."""
+        try:
+            self.envs.close()
+        except Exception:  # a process that died does not answer: the others are ended
+            for process in getattr(self.envs, "processes", ()):
+                process.terminate()
+            self.envs.closed = True
 
     def random_actions(self, streams: Streams) -> np.ndarray:
         """Uniform over the action space, from the stream `warmup`: (N, act_dim) float32 in [-1, 1), or (N,) int64."""
@@ -177,7 +189,8 @@ class Collector:
         self._obs = np.stack([episode.obs[-1] for episode in self._open])
         # A plain reset first: the vector environment forgets about episodes that had ended, if it was used before.
         self._reset_envs([episode.seed for episode in self._open], np.ones(self.num_envs, np.bool_))
-        replayed = self.envs.call("replay", [(episode.seed, self._to_env(episode.act)) for episode in self._open])
+        episodes = [(episode.seed, self._to_env(episode.act)) for episode in self._open]
+        replayed = self._ask(lambda: self.envs.call("replay", episodes))
         differs = np.array([not self._same(i, obs) for i, obs in enumerate(replayed)], np.bool_)
         for i in np.flatnonzero(differs):
             self._warn(
@@ -206,7 +219,16 @@ class Collector:
         self._check_finite("observation", self._obs, steps_ahead=0)
 
     def _reset_envs(self, seeds: list[int | None], mask: np.ndarray) -> np.ndarray:
-        return self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})[0]
+        return self._ask(lambda: self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})[0])
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """What the environments answer; what goes wrong outside of any one of them becomes a UserError too."""
+        try:
+            return question()
+        except UserError:  # an environment's own fault, which names it
+            raise
+        except Exception as error:
+            raise UserError(f"the environments stopped working: {said(error)}: {TRY}") from error
 
     def _checked_actions(self, act: np.ndarray) -> np.ndarray:
         act = np.asarray(act, self.spec.act_dtype)
@@ -222,15 +244,6 @@ class Collector:
             return values.astype(dtype)
 
     def _check_finite(self, what: str, values: np.ndarray, steps_ahead: int) -> None:
-        if values.dtype.kind != "f" or np.isfinite(values).all():
-            return
-        i, *entry = (int(x) for x in np.argwhere(~np.isfinite(values))[0])
-        name = f"{what} entry {entry[0] if len(entry) == 1 else tuple(entry)}" if entry else what
-        who = f"the policy, for environment {i}," if what == "action" else f"environment {i}"
-        advice = (
-            "a network has diverged: try lower learning rates" if what == "action" else "try `apportion check` on it"
-        )
-        raise UserError(
-            f"{who} gave {values[(i, *entry)]} as {name}, at step {self._open[i].length + steps_ahead} of its episode "
-            f"with seed {self._open[i].seed}: {advice}"
+        check_finite(
+            what, values, lambda i: (f"environment {i}", self._open[i].length + steps_ahead, self._open[i].seed)
         )

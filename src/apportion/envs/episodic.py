@@ -1,4 +1,4 @@
-"""Two wrappers around one environment: one withholds the reward until the episode ends, one replays an episode."""
+"""Two wrappers around one environment: one withholds the reward until the episode ends, one guards and replays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+
+from apportion.envs.faults import TRY, said
+from apportion.types import UserError
 
 
 class EpisodicReward(gym.Wrapper):
@@ -33,11 +36,44 @@ class EpisodicReward(gym.Wrapper):
 
 
 class Replayable(gym.Wrapper):
-    """The outermost wrapper: plays the open episode of environment `index` again, from its seed and its actions."""
+    """The outermost wrapper: plays the open episode of environment `index` again, from its seed and its actions.
+
+    Whatever the environment raises, and an observation of another shape than it declares, becomes a UserError.
+    """
 
     def __init__(self, env: gym.Env, index: int):
         super().__init__(env)
         self._index = index
+        self._shape = env.observation_space.shape
+        self._seed: int | None = None
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._seed, self._steps = seed, 0
+        try:
+            obs, info = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._fault(f"raised {said(error)}") from error
+        self._check_shape(obs)
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            reward, terminated, truncated = float(reward), bool(terminated), bool(truncated)
+        except Exception as error:
+            raise self._fault(f"raised {said(error)}") from error
+        self._check_shape(obs)
+        return obs, reward, terminated, truncated, info
+
+    def _check_shape(self, obs: Any) -> None:
+        if self._shape is not None and np.shape(obs) != self._shape:
+            raise self._fault(f"gave an observation of shape {np.shape(obs)} where its space says {self._shape}")
+
+    def _fault(self, what: str) -> UserError:
+        when = f"at step {self._steps} of its episode with" if self._steps else "at its reset with"
+        return UserError(f"environment {self._index} {what}, {when} seed {self._seed}: {TRY}")
 
     def replay(self, episodes: list[tuple[int, np.ndarray] | None]) -> np.ndarray | None:
         """Reset with the seed and take all actions (in the environment's own units) of `episodes[index]`.
@@ -49,11 +85,11 @@ class Replayable(gym.Wrapper):
         if episode is None:
             return None
         seed, actions = episode
-        obs, _ = self.env.reset(seed=seed, options={})  # the vector environments pass {} too
+        obs, _ = self.reset(seed=seed, options={})  # the vector environments pass {} too
         ended = False
         for action in actions:
             if ended:
                 return None
-            obs, _, terminated, truncated, _ = self.env.step(action)
-            ended = bool(terminated or truncated)
+            obs, _, terminated, truncated, _ = self.step(action)
+            ended = terminated or truncated
         return None if ended else np.array(obs)

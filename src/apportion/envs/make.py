@@ -6,9 +6,12 @@ import contextlib
 import difflib
 import functools
 import importlib
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, cast
 
@@ -20,6 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import TimeLimit
 
 from apportion.envs.episodic import EpisodicReward, Replayable
+from apportion.envs.faults import said
 from apportion.types import Spec, UserError
 
 Factory = Callable[..., gym.Env]
@@ -69,30 +73,59 @@ def make_one(
 ) -> Replayable:
     """One environment, its reward withheld until the end if `episodic`, cut (truncated) after `max_steps` unless 0.
 
-    `index` is its place in a vector. Raises UserError for an unknown environment or a missing package.
+    `index` is its place in a vector. Raises UserError for an unknown environment, a missing package, and whatever else
+    keeps it from being made.
     """
     target, _ = resolve(env)
     try:
         with _quiet_mujoco(target):
             made = _make_id(target, render_mode) if isinstance(target, str) else _call(env, target, render_mode)
+        if max_steps > 0:
+            made = TimeLimit(made, max_steps)
+        return Replayable(EpisodicReward(made) if episodic else made, index)
     except (error.DependencyNotInstalled, ImportError) as e:
         install = f": run `pip install {e.name.partition('.')[0]}`" if isinstance(e, ImportError) and e.name else ""
         raise UserError(f"{env} needs a package that is not installed: {_one_line(e)}{install}") from e
-    except error.Error as e:
-        raise UserError(f"{env} cannot be made: {_one_line(e)}") from e
-    if max_steps > 0:
-        made = TimeLimit(made, max_steps)
-    return Replayable(EpisodicReward(made) if episodic else made, index)
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(f"{env} cannot be made: {said(e)}{_renderer()}") from e
+
+
+def _renderer() -> str:
+    """MuJoCo reads MUJOCO_GL when it is first imported, and is not importable with some values of it."""
+    backend = os.environ.get("MUJOCO_GL")
+    return f" (MUJOCO_GL is {backend}: unset it, or try egl)" if backend and "mujoco" not in sys.modules else ""
 
 
 def make_vector(
     env: str, num_envs: int, kind: Literal["sync", "async"], episodic: bool
 ) -> SyncVectorEnv | AsyncVectorEnv:
     """`num_envs` environments side by side, in this process or in one each; the caller resets them (`Collector`)."""
-    makers = [functools.partial(make_one, env, episodic, i) for i in range(num_envs)]
-    if kind == "async":
-        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
-    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
+    if kind == "sync":
+        makers = [functools.partial(make_one, env, episodic, i) for i in range(num_envs)]
+        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
+    makers = [functools.partial(_make_apart, os.getpid(), env, episodic, i) for i in range(num_envs)]
+    return _QuietAsync(makers, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _make_apart(parent: int, env: str, episodic: bool, index: int) -> Replayable:
+    """`make_one` in a process of its own, which leaves it to the process `parent` to decide when to stop."""
+    if os.getpid() != parent:
+        for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to us all
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return make_one(env, episodic, index)
+
+
+class _QuietAsync(AsyncVectorEnv):
+    """Raises what an environment raised, without printing the traceback first."""
+
+    def _raise_if_errors(self, successes: Iterable[bool]) -> None:
+        if not all(successes):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                super()._raise_if_errors(successes)
 
 
 def spec_of(env: gym.Env | VectorEnv) -> Spec:
@@ -158,6 +191,8 @@ def _from_module(env: str) -> str | Factory:
         raise UserError(
             f"--env {env}: there is no module {module_name!r} here ({here}) or among the installed ones"
         ) from e
+    except Exception as e:  # the user's own code, at its import
+        raise UserError(f"--env {env}: importing {module_name!r} raised {said(e)}") from e
     target = getattr(module, name, None)
     if target is None and name in registry:
         return name

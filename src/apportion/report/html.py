@@ -22,6 +22,7 @@ from apportion.report.runs import (
     flat,
     group,
     metric_values,
+    null_evaluations,
     read,
 )
 from apportion.report.stats import bootstrap_ci, iqm
@@ -63,28 +64,41 @@ code { font-size: .88em; overflow-wrap: anywhere; }
 """
 
 
-def write_report(runs: list[Path], out: Path) -> Path:
+def write_report(runs: Path | str | Sequence[Path | str], out: Path | str) -> Path:
     """Write one HTML page about `runs` to `out` and its pictures as PNG files beside it; returns the page's path.
 
-    runs: run directories, or directories of seed_0, seed_1, ...; runs that differ only in the seed are put together.
-    out: the page, or a directory in which it is to be called report.html.
-    Raises UserError for no runs, a path that is no run, a damaged config.json, or a full disk. Unfinished runs,
-    runs without evaluations and damaged lines or credit files are reported on the page, not refused.
+    runs: run directories, or directories of runs (seed_0, seed_1, ...); those that differ only in the seed are put
+    together. out: the page, or a directory in which it is to be called report.html.
+    Raises UserError for no runs, a path that is no run, a damaged config.json, a page that cannot be written, or a full
+    disk. Unfinished runs, runs without evaluations and damaged lines or credit files are reported on the page, not
+    refused.
     """
+    runs = [runs] if isinstance(runs, Path | str) else runs
     if not runs:
         raise UserError("report needs at least one run directory")
+    out = Path(out)
     page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
-    paths = dict.fromkeys(p.resolve() for path in runs for p in find(path))  # each run once
+    paths = dict.fromkeys(p.resolve() for path in runs for p in find(Path(path)))  # each run once
     groups = group(read(path) for path in paths)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(page, _page(groups, Album(page)).encode())
+    except OSError as error:
+        raise UserError(
+            f"{page} cannot be written ({error.strerror}): --out is a page named *.html, or a directory"
+        ) from error
+    return page
+
+
+def _page(groups: Sequence[Group], album: Album) -> str:
     envs = list(dict.fromkeys(g.env for g in groups))
-    album = Album(page)
     body = []
     for env in envs:
         body += [f"<h2>{escape(env)}</h2>\n"] if len(envs) > 1 else []  # else the page's title says it
         body.append(_section(env, [g for g in groups if g.env == env], album))
     title = ", ".join(envs)
     count = sum(len(g.runs) for g in groups)
-    html = f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,"><title>{escape(title)}: apportion report</title><style>{CSS}</style></head><body>
@@ -94,9 +108,6 @@ episodes on separate environments with fixed seeds, the policy deterministic.</p
 {"".join(body)}{_settings(groups)}{_versions(groups)}
 </body></html>
 """
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(page, html.encode())
-    return page
 
 
 class Album:
@@ -162,7 +173,11 @@ def _notes(g: Group) -> list[str]:
         if not run.finished:
             steps = int(run.config.get("steps", 0))
             notes.append(f"{name}, seed {run.seed}: unfinished, {run.step:,} of {steps:,} steps")
-        if not evaluation_returns(run):
+        if steps := ", ".join(f"{step:,}" for step in null_evaluations(run)):
+            notes.append(
+                f"{name}, seed {run.seed}: a return is no finite number in the evaluation of step {steps}, left out"
+            )
+        elif not evaluation_returns(run):
             notes.append(f"{name}, seed {run.seed}: no evaluation yet, so that it is in no curve and no result")
         if run.info.get("resume") == "approximate":
             notes.append(

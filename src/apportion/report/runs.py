@@ -94,6 +94,8 @@ class Run:
                 true, learned, length = columns["true"], columns["learned"], columns["length"]
                 if not (len(true) == len(learned) == length.sum() and (length > 0).all() and len(length)):
                     raise ValueError("its lengths do not fit")
+                if not (np.isfinite(true).all() and np.isfinite(learned).all()):
+                    raise ValueError("a reward in it is no finite number")
                 return Credit(int(path.stem.removeprefix("step_")), true, learned, length.astype(np.int64)), notes
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 notes.append(f"{path} is damaged ({error}): passed over")
@@ -123,8 +125,14 @@ class Group:
 
 
 def evaluation_returns(run: Run) -> dict[int, float]:
-    """Step -> mean return of the evaluation's episodes."""
-    return {int(r["step"]): float(np.mean(r["returns"])) for r in run.evaluations if r.get("returns")}
+    """Step -> mean return of the evaluation's episodes; evaluations with a null among the returns are left out."""
+    rows = (r for r in run.evaluations if r.get("returns") and None not in r["returns"])
+    return {int(r["step"]): float(np.mean(r["returns"])) for r in rows}
+
+
+def null_evaluations(run: Run) -> list[int]:
+    """Steps of the evaluations of which a return is null: it was no finite number."""
+    return [int(r["step"]) for r in run.evaluations if None in (r.get("returns") or ())]
 
 
 def audit_values(key: str) -> Callable[[Run], dict[int, float]]:
@@ -143,17 +151,20 @@ def metric_values(key: str) -> Callable[[Run], dict[int, float]]:
 
 
 def find(path: Path) -> list[Path]:
-    """The runs that `path` stands for: itself, or its seed_0, seed_1, ... Raises UserError if it is no run."""
+    """The runs that `path` stands for: itself, or those in it, such as seed_0, seed_1, ..., and in directories over
+    several. Raises UserError if there are none.
+    """
     if (path / "config.json").is_file():
         return [path]
-    seeds = [p for p in path.glob("seed_*") if (p / "config.json").is_file()] if path.is_dir() else []
-    if seeds:
-        return sorted(seeds, key=lambda p: (len(p.name), p.name))
     if not path.exists():
         raise UserError(f"{path} does not exist: give the directory of a run, as `apportion train` printed it")
-    inside = sorted(str(p.parent) for p in path.glob("*/config.json")) if path.is_dir() else []
-    hint = f"did you mean {inside[0]}?" if inside else "give the directory that `apportion train` printed"
-    raise UserError(f"{path} is no run (it has neither config.json nor seed_*/config.json): {hint}")
+    inside = {file.parent for file in path.glob("*/config.json")}
+    inside |= {file.parent for file in path.glob("*/*/config.json") if file.parents[1] not in inside}
+    if not inside:
+        raise UserError(
+            f"{path} is no run and holds none (there is no config.json): give the directory that `apportion train` made"
+        )
+    return sorted(inside, key=lambda p: (p.parent, len(p.name), p.name))
 
 
 def read(path: Path) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from fractions import Fraction
@@ -16,7 +17,8 @@ def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float | int) -> Pat
     """Write `frames`, uint8 RGB (H, W, 3) each of one size, to `path`; they are drawn one at a time.
 
     H.264 needs even sides: an odd last row or column is repeated. The file appears whole or not at all.
-    Raises UserError if PyAV is missing, there are no frames, or a frame has another shape or dtype.
+    Raises UserError if PyAV is missing, there are no frames, a frame has another shape or dtype, or `path` cannot be
+    written.
     """
     try:
         import av
@@ -29,9 +31,9 @@ def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float | int) -> Pat
     if first is None:
         raise UserError(f"no frames to write to {path}: make the environment with render_mode='rgb_array'")
     shape = np.shape(first)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part.mp4")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(part), "w", format="mp4") as film:
             stream = film.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
             stream.height, stream.width = (side + side % 2 for side in shape[:2])
@@ -40,8 +42,11 @@ def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float | int) -> Pat
                 film.mux(stream.encode(av.VideoFrame.from_ndarray(_even(frame, shape, number), format="rgb24")))
             film.mux(stream.encode())
         part.replace(path)
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"the film {path} cannot be written ({error.strerror}): give another file") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return path
 
 

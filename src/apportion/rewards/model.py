@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apportion.config import from_json, to_json
+from apportion.envs.faults import said
+from apportion.envs.make import spec_of
 from apportion.nets.mlp import StackedMLP
 from apportion.nets.normalizer import RunningNorm
 from apportion.run.files import full_disk, write_atomic, write_json
@@ -97,10 +99,13 @@ class RewardModel(nn.Module):
         folder = next((f for f in (Path(path), Path(path) / "reward") if (f / "reward.json").exists()), None)
         if folder is None:
             raise UserError(f"{path} holds no reward model: expected reward.json there, or in its folder reward/")
-        about = json.loads((folder / "reward.json").read_text())
-        spec = from_json(Spec, about["spec"])
-        norm = RunningNorm(spec.obs_shape) if about["normalized"] else None
-        model = cls(spec, tuple(about["hidden"]), about["ensemble"], torch.Generator(), norm)
+        try:
+            about = json.loads((folder / "reward.json").read_text())
+            spec = from_json(Spec, about["spec"])
+            norm = RunningNorm(spec.obs_shape) if about["normalized"] else None
+            model = cls(spec, tuple(about["hidden"]), about["ensemble"], torch.Generator(), norm)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
+            raise UserError(f"{folder / 'reward.json'} cannot be read: {said(error)}") from error
         try:
             model.load_state_dict(load_file(folder / "reward.safetensors"))
         except (SafetensorError, OSError, RuntimeError) as error:
@@ -109,10 +114,18 @@ class RewardModel(nn.Module):
 
 
 class LearnedReward(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose reward is the model's; the environment's own goes into info["env_reward"]."""
+    """An environment whose reward is the model's; the environment's own goes into info["env_reward"].
+
+    Raises UserError for an environment with other observations or actions than those the model was learned on.
+    """
 
     def __init__(self, env: gym.Env[Any, Any], model: RewardModel):
         super().__init__(env)
+        spec = spec_of(env)
+        for what in ("obs_shape", "obs_dtype", "act_kind", "act_dim"):
+            here, there = getattr(spec, what), getattr(model.spec, what)
+            if here != there:
+                raise UserError(f"this reward model was learned with {what} {there}, and the environment has {here}")
         self.model = model
         self._obs: Any = None
 

@@ -214,6 +214,10 @@ def _read_manifest(path: Path) -> Tree:
 
 def load(path: Path) -> tuple[dict[str, Tree], Tree]:
     """The parts and `extra` of one checkpoint, every file verified. Raises CheckpointDamaged."""
+    if not (path / "manifest.json").is_file():
+        what = "is no checkpoint: it has no manifest.json" if path.exists() else "does not exist"
+        beside = ", ".join(p.name for p in steps(path.parent)) or "none"
+        raise CheckpointDamaged(f"{path} {what} (complete checkpoints in {path.parent}: {beside})")
     body = _read_manifest(path)
     data: dict[str, bytes] = {}
     for name, entry in body["files"].items():

@@ -88,16 +88,13 @@ class Progress:
         (then, before), (now, step) = self._marks[0], self._marks[-1]
         return (step - before) / (now - then) if now > then else 0.0
 
-    def _time_left(self) -> str:
-        speed = self.steps_per_second
-        return _duration((self.total_steps - self._step) / speed) if speed > 0 else "?"
-
     def _head(self) -> dict[str, str]:
-        return {
-            "steps": f"{self._step:,} of {self.total_steps:,} ({self._step / max(1, self.total_steps):.0%})",
-            "steps/s": number(self.steps_per_second),
-            "time left": self._time_left(),
-        }
+        head = {"steps": f"{self._step:,} of {self.total_steps:,} ({self._step / max(1, self.total_steps):.0%})"}
+        speed = self.steps_per_second
+        if speed > 0:
+            left = _duration((self.total_steps - self._step) / speed)
+            head |= {"steps/s": number(speed), "time left": left}
+        return head
 
     def _line(self) -> str:
         head = [f"{name} {text}" for name, text in self._head().items()]

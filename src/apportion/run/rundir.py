@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,17 @@ from typing import Any
 
 import torch
 
+from apportion.run import checkpoint
 from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "apportion")
+# what a run has made by its first checkpoint, as paths inside it
+_MADE_EARLY = re.compile(
+    r"(config|run)\.json(\.tmp)?|lock|(metrics|timing|evaluations)\.jsonl(\.tmp)?"
+    r"|checkpoints(/step_\d+\.tmp(/\w+\.(json|safetensors))?)?"
+    r"|replay(/episodes_\w+\.safetensors(\.tmp)?)?|credit(/step_\d+\.safetensors)?|events(/events\.out\.tfevents\.[^/]+)?"
+)
 
 
 class RunDir:
@@ -39,22 +47,58 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path | str, config_json: dict[str, Any], command: list[str]) -> RunDir:
-        """Makes the directory of a new run. Raises UserError if there is a run already, or the disk is full."""
+        """Makes the directory of a new run, in place of one that came to nothing (`came_to_nothing`).
+
+        Raises UserError if there is a run already, the directory cannot be written, or the disk is full.
+        """
         run = cls(path)
         try:
             with full_disk(run.path, "nothing was started"):
                 run.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as e:
-            raise UserError(f"{run.path} cannot be made a run directory ({e.strerror}): give another --name") from e
-        with run.lock():  # of two that start at once, one is refused
-            if run.config_file.exists():
-                raise UserError(
-                    f"{run.path} holds a run already: `apportion resume {run.path}` goes on with it, "
-                    "another --name starts a new one"
-                )
-            write_json(run.run_file, _circumstances(config_json, command))
-            write_json(run.config_file, config_json)  # last: where it is, the run is
+            with run.lock():  # of two that start at once, one is refused
+                run._make_room()
+                write_json(run.run_file, _circumstances(config_json, command))
+                write_json(run.config_file, config_json)  # last: where it is, the run is
+        except OSError as e:
+            raise UserError(
+                f"{run.path} cannot be made a run directory ({e.strerror}): give another --name or --runs-dir"
+            ) from e
         return run
+
+    def came_to_nothing(self) -> bool:
+        """Is this a run without a result: no checkpoint, no evaluation, and nothing here that it did not make?
+
+        Whether it is still at work, its lock tells.
+        """
+        if not self.config_file.is_file():
+            return False
+        try:
+            info = self.info()
+        except UserError:
+            return False
+        ours = {"command", "started", "versions"} <= info.keys() and not {"finished", "resume"} & info.keys()
+        if not ours or (self.evaluations.exists() and self.evaluations.stat().st_size):
+            return False
+        return not checkpoint.steps(self.checkpoints) and all(map(self._made_early, self.path.rglob("*")))
+
+    def _made_early(self, path: Path) -> bool:
+        known = _MADE_EARLY.fullmatch(path.relative_to(self.path).as_posix()) is not None
+        return known and not path.is_symlink() and (path.is_file() or path.is_dir())
+
+    def _make_room(self) -> None:
+        """Empties a directory whose run came to nothing. Raises UserError where there is a run. Needs the lock."""
+        if not self.config_file.exists():
+            return
+        if not self.came_to_nothing():
+            raise UserError(
+                f"{self.path} holds a run already: `apportion resume {self.path}` goes on with it, "
+                "another --name starts a new one"
+            )
+        stay = {self.config_file, self.run_file, self.path / "lock"}  # two are written anew, one is held
+        # file by file, deepest first: what came here in the meantime is not removed with its directory
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            if path not in stay and self._made_early(path):
+                path.rmdir() if path.is_dir() else path.unlink()
 
     @classmethod
     def open(cls, path: Path | str) -> RunDir:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import traceback
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,14 +18,15 @@ import torch
 from apportion.agents import Agent
 from apportion.config import OnlineConfig
 from apportion.envs.collect import ActionMap
+from apportion.envs.faults import check_finite, said
 from apportion.envs.make import make_one, step_limit
 from apportion.rewards import Decomposition, RewardMethod
 from apportion.rewards.audit import audit
 from apportion.rng import Streams
-from apportion.types import Spec
+from apportion.types import Spec, UserError
 
-Frames = list[np.ndarray]
-
+if TYPE_CHECKING:
+    from apportion.train.session import Policy
 
 LONGEST = 100_000  # steps of an evaluation episode where the environment knows no limit: a good policy may never end it
 
@@ -42,39 +47,57 @@ class Evaluator:
         streams = Streams(seed)
         self.spec = spec
         self.seeds = [streams.integer("evaluation") for _ in range(episodes)]
-        self.envs = [_environment(config) for _ in range(episodes)]
+        self.envs = [_environment(config, i) for i in range(episodes)]
         self.to_env = ActionMap(self.envs[0].action_space)
 
     def rollouts(self, agent: Agent, device: torch.device) -> list[Trace]:
-        """One episode per environment, side by side: the policy acts for all unfinished ones at once."""
-        obs = [
-            [env.reset(seed=seed)[0].astype(self.spec.obs_dtype)]
-            for env, seed in zip(self.envs, self.seeds, strict=True)
-        ]
+        """One episode per environment, side by side: the policy acts for all unfinished ones at once.
+
+        Raises UserError for a fault in an environment, and for an observation, action or reward that is not finite.
+        """
+        active = list(range(len(self.envs)))
         act: list[list[np.ndarray]] = [[] for _ in self.envs]
         reward: list[list[float]] = [[] for _ in self.envs]
-        active = list(range(len(self.envs)))
+
+        def check(what: str, values: np.ndarray, steps_ahead: int = 0) -> None:
+            def where(row: int) -> tuple[str, int, int]:
+                i = active[row]
+                return f"evaluation environment {i}", len(act[i]) + steps_ahead, self.seeds[i]
+
+            check_finite(what, values, where)
+
+        first = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)]
+        obs = [[x] for x in self._stored(first)]
+        check("observation", np.stack([x[-1] for x in obs]))
         while active:
             chosen = act_greedily(agent, np.stack([obs[i][-1] for i in active]), device)
+            check("action", chosen, steps_ahead=1)
             outcome = [self.envs[i].step(a) for i, a in zip(active, self.to_env(chosen), strict=True)]
-            for i, a, (next_obs, r, *_) in zip(active, chosen, outcome, strict=True):
+            after, rewards = self._stored([o for o, *_ in outcome]), np.array([r for _, r, *_ in outcome])
+            check("observation", after, steps_ahead=1)
+            check("reward", rewards, steps_ahead=1)
+            for i, a, next_obs, r in zip(active, chosen, after, rewards, strict=True):
                 act[i].append(a)
-                obs[i].append(next_obs.astype(self.spec.obs_dtype))
+                obs[i].append(next_obs)
                 reward[i].append(float(r))
             active = [i for i, (_, _, ended, cut, _) in zip(active, outcome, strict=True) if not (ended or cut)]
         return [Trace(np.stack(o), np.stack(a), np.array(r)) for o, a, r in zip(obs, act, reward, strict=True)]
+
+    def _stored(self, obs: list[np.ndarray]) -> np.ndarray:  # (n, *obs), as stored
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which `check_finite` reports
+            return np.stack(obs).astype(self.spec.obs_dtype)
 
     def close(self) -> None:
         for env in self.envs:
             env.close()
 
 
-def _environment(config: OnlineConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    env = make_one(config.env, False, render_mode=render_mode, max_steps=config.test_timesteps)
+def _environment(config: OnlineConfig, index: int = 0, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    env = make_one(config.env, False, index, render_mode, config.test_timesteps)
     if config.test_timesteps or step_limit(env) is not None:
         return env
     env.close()
-    return make_one(config.env, False, render_mode=render_mode, max_steps=LONGEST)
+    return make_one(config.env, False, index, render_mode, LONGEST)
 
 
 def act_greedily(agent: Agent, obs: np.ndarray, device: torch.device) -> np.ndarray:
@@ -102,36 +125,61 @@ def summary(traces: list[Trace], learned: list[np.ndarray] | None) -> dict[str, 
     }
 
 
-def film(config: OnlineConfig, spec: Spec, agent: Agent, device: torch.device, seed: int) -> tuple[Frames, float]:
-    """The frames (H, W, 3) uint8 of one episode, and how many of them make a second."""
-    env = _environment(config, render_mode="rgb_array")
-    to_env = ActionMap(env.action_space)
-    frames: Frames = []
-    obs, over = env.reset(seed=seed)[0], False
-    while not over:
-        frames.append(np.asarray(env.render()))
-        obs, _, ended, cut, _ = env.step(to_env(act_greedily(agent, obs.astype(spec.obs_dtype)[None], device))[0])
-        over = ended or cut
-    env.close()
-    return frames, float(env.metadata.get("render_fps", 30))
-
-
-def evaluate_run(
-    run_dir: Path, *, episodes: int, seed: int, video: Path | None, checkpoint: Path | None = None
-) -> dict[str, Any]:
+def evaluate_run(run_dir: Path, *, episodes: int = 10, seed: int = 0, checkpoint: Path | None = None) -> dict[str, Any]:
     """Evaluate the newest (or the given) checkpoint of a run on `episodes` fixed seeds drawn from `seed`.
 
-    Returns step, seeds, returns, lengths and audit; writes one episode to `video` (MP4) if asked.
+    Returns step, seeds, returns, lengths and audit.
+    """
+    from apportion.train.session import load_policy
+
+    step, policy = load_policy(Path(run_dir), checkpoint, lambda line: print(line, file=sys.stderr))
+    evaluator = Evaluator(policy.config, policy.spec, episodes, seed)
+    try:
+        traces = evaluator.rollouts(policy.agent, policy.device)
+    finally:
+        evaluator.close()
+    learned = learned_rewards(policy.method, traces, policy.device)
+    return {"step": step, "seeds": evaluator.seeds, **summary(traces, learned)}
+
+
+def film_run(run_dir: Path, path: Path, seed: int = 0, checkpoint: Path | None = None) -> Path:
+    """Film the first episode that `evaluate_run` plays with the same `seed`, as an MP4 in `path`; returns `path`.
+
+    Raises UserError where nothing can be drawn, PyAV is missing or `path` cannot be written.
     """
     from apportion.report.video import write_mp4
     from apportion.train.session import load_policy
 
-    step, policy = load_policy(run_dir, checkpoint, lambda line: print(line, file=sys.stderr))
-    evaluator = Evaluator(policy.config, policy.spec, episodes, seed)
-    traces = evaluator.rollouts(policy.agent, policy.device)
-    evaluator.close()
-    if video is not None:
-        frames, fps = film(policy.config, policy.spec, policy.agent, policy.device, evaluator.seeds[0])
-        write_mp4(frames, video, fps)
-    learned = learned_rewards(policy.method, traces, policy.device)
-    return {"step": step, "seeds": evaluator.seeds, **summary(traces, learned)}
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # else MuJoCo asks a window system that is not there
+    _, policy = load_policy(Path(run_dir), checkpoint, lambda line: print(line, file=sys.stderr))
+    env = _environment(policy.config, render_mode="rgb_array")
+    frames = _frames(env, policy, Streams(seed).integer("evaluation"))
+    try:
+        return write_mp4(frames, Path(path), float(env.metadata.get("render_fps", 30)))
+    finally:
+        frames.close()
+        with contextlib.suppress(Exception):  # closing what could not be opened
+            env.close()
+
+
+def _frames(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Generator[np.ndarray]:
+    """What is seen, (H, W, 3) uint8, before each step of one episode. Raises UserError where nothing can be drawn."""
+    to_env = ActionMap(env.action_space)
+    obs, over = env.reset(seed=seed)[0], False
+    while not over:
+        yield _drawn(env)
+        stored = obs.astype(policy.spec.obs_dtype)[None]
+        obs, _, ended, cut, _ = env.step(to_env(act_greedily(policy.agent, stored, policy.device))[0])
+        over = ended or cut
+
+
+def _drawn(env: gym.Env[Any, Any]) -> np.ndarray:
+    try:
+        return np.asarray(env.render())
+    except Exception as error:
+        advice = "try MUJOCO_GL=egl or osmesa, or leave" if "mujoco" in sys.modules else "leave"
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        traceback.clear_frames(error.__traceback__)  # half-made renderers go now, and silently
+        sys.unraisablehook = hook
+        raise UserError(f"cannot film here: {said(error)}; {advice} out --video") from error

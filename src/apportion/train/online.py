@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from apportion.config import OnlineConfig, RewardConfig, SACConfig, from_json, to_json
+from apportion.config import OnlineConfig, RewardConfig, SACConfig, to_json
 from apportion.fast.compile import accelerate
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
@@ -27,7 +27,7 @@ from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
 from apportion.train.preflight import preflight
-from apportion.train.session import Session, make_policy, make_session, newest, restore, save
+from apportion.train.session import Session, drop_future, make_policy, make_session, newest, restore, save, settings
 from apportion.train.update import learner_update
 from apportion.types import Episode, Metrics, Spec, UserError
 
@@ -49,15 +49,24 @@ def train_online(
 
 
 def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -> None:
-    """Go on with the run in `run_dir` from its newest whole checkpoint, exactly as if it had never stopped."""
+    """Go on with the run in `run_dir` from its newest whole checkpoint, exactly as if it had never stopped.
+
+    A finished run is left as it is.
+    """
     run = RunDir.open(run_dir)
-    config: OnlineConfig = from_json(OnlineConfig, run.config())
+    config = settings(run)
     with _torch_threads(config.threads), run.lock():
         if not checkpoint.steps(run.checkpoints):
             _warn(f"{run.path} has no checkpoint yet: starting from its first step")
             _loop(config, run, None, log, progress)
         else:
             _, parts, extra = newest(run, _warn)
+            step = int(parts["collector"]["env_steps"])
+            if step >= config.steps:
+                run.mark("finished", True)
+                table = Progress(config.steps, run.path.name, console=Console(quiet=not progress))
+                table.message(f"{run.path}: already finished at step {step}; apportion report {run.path}")
+                return
             _loop(config, run, (parts, extra), log, progress)
 
 
@@ -66,9 +75,10 @@ def _loop(
 ) -> None:
     with ExitStack() as stack:
         session = make_session(config, run, _warn)
-        stack.callback(session.envs.close)
+        stack.callback(session.collector.close)
         if saved is not None and not restore(session, *saved):
             run.mark("resume", "approximate")
+        drop_future(session, run)
         evaluator = Evaluator(config, session.policy.spec, config.test_rollouts, config.seed)
         stack.callback(evaluator.close)
         metrics, timing, evaluations = (
@@ -78,13 +88,14 @@ def _loop(
         sinks = open_sinks(list(log), run.path, run.path.name, to_json(config), resumed_at=resumed_at)
         for file in (metrics, timing, evaluations, *sinks):
             stack.callback(file.close)
-        update = accelerate(learner_update, config.compile, config.bf16, session.policy.device)
         hidden = config.env_type == "ep_rews"
         screen = Console(quiet=not progress)
         table = stack.enter_context(
             Progress(config.steps, run.path.name, hidden=hidden, first_step=session.step, console=screen)
         )
-        stopping = stack.enter_context(_interrupts())
+        table.message(f"writing to {run.path}")
+        update = accelerate(learner_update, config.compile, config.bf16, session.policy.device, table.message)
+        stopping = stack.enter_context(_interrupts(table.message))
         clock, start = time.monotonic(), session.step
         while session.step < config.steps and not stopping.is_set():
             before = session.step
@@ -101,8 +112,11 @@ def _loop(
             if crossed(before, now, config.save_freq) or over or stopping.is_set():
                 save(session, run)
             table.update(now, shown)
-        run.mark("finished", session.step >= config.steps)
-        if stopping.is_set():
+        finished = session.step >= config.steps
+        run.mark("finished", finished)
+        if finished:
+            table.message(f"{run.path}: finished; apportion report {run.path}")
+        else:
             table.message(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
 
 
@@ -119,10 +133,7 @@ def iteration(session: Session, update: Callable[..., Metrics]) -> None:
     if session.step < config.warmup:
         return
     if session.store.n_episodes == 0:
-        raise UserError(
-            f"no episode of {config.env} ended within the warm-up of {config.warmup} steps: raise --warmup above an "
-            "episode's length, or give the environment a time limit (max_episode_steps)"
-        )
+        raise UserError(_no_episode(config, session.limit))
     passed = session.step // config.timesteps - before // config.timesteps
     for _ in range(passed * config.train_batches):
         batch, subsets = policy.method.draw(session.store, config.batch_size, config.gamma, streams)
@@ -131,6 +142,16 @@ def iteration(session: Session, update: Callable[..., Metrics]) -> None:
         subsets = None if subsets is None else subsets.to(policy.device)
         noise = {name: x.to(policy.device) for name, x in noise.items()}
         session.metrics.add(update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()))
+
+
+def _no_episode(config: OnlineConfig, limit: int | None) -> str:
+    begun = f"no episode of {config.env} ended within the warm-up of {config.warmup} steps"
+    n, each = config.num_envs, f"{config.num_envs} environments x "
+    if limit is not None:
+        least = f"{n * limit} = {each}{limit} steps" if n > 1 else f"{limit} steps, an episode's length"
+        return f"{begun}: raise --warmup to {least}"
+    length = f"{each}an episode's length" if n > 1 else "an episode's length"
+    return f"{begun}: raise --warmup above {length}, or give the environment a time limit (max_episode_steps)"
 
 
 def choose(session: Session, obs: np.ndarray) -> np.ndarray:
@@ -206,8 +227,11 @@ def _warn(line: str) -> None:
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C and a polite kill set the event, so that the loop can save and stop; a second one ends at once."""
+def _interrupts(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Ctrl-C, a polite kill and a closed terminal set the event: the loop saves and stops; a second one ends at once.
+
+    A run that was told to survive its terminal (nohup) does.
+    """
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -217,8 +241,13 @@ def _interrupts() -> Iterator[threading.Event]:
         if stopping.is_set():
             raise KeyboardInterrupt
         stopping.set()
+        with suppress(OSError, RuntimeError):  # no terminal any more, or in the middle of writing to it
+            say("stopping after this iteration; Ctrl-C again stops at once")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stopping
     finally:

@@ -6,22 +6,40 @@ import importlib.util
 
 from apportion.config import OnlineConfig
 from apportion.envs.make import check_agent, make_one, spec_of, step_limit
+from apportion.fast.compile import check_compiler
 from apportion.run.sinks import NAMES
 from apportion.train.session import check_subset_size, torch_device
 from apportion.types import UserError
 
 
 def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
-    """Makes one environment and asks whether agent, subset size, device and sinks fit. Raises UserError."""
+    """Makes one environment and asks whether agent, sizes, device, compiler and sinks fit. Raises UserError."""
+    if config.train_batches and config.warmup >= config.steps:
+        raise UserError(
+            f"--warmup {config.warmup} leaves nothing of --steps {config.steps} to learn in: "
+            "lower --warmup or raise --steps"
+        )
     env = make_one(config.env, config.env_type == "ep_rews")
     try:
         check_agent(spec_of(env), config.basis_alg)
-        check_subset_size(config, step_limit(env))
+        limit = step_limit(env)
     finally:
         env.close()
-    torch_device(config.device)
+    check_subset_size(config, limit)
+    _check_buffer(config, limit)
+    device = torch_device(config.device)
+    if config.compile:
+        check_compiler(device)
     for name in log:
         if name not in NAMES:
             raise UserError(f"--log {name} is unknown: choose from {', '.join(NAMES)}")
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--log {name} needs a package that is missing: pip install 'apportion[{name}]'")
+
+
+def _check_buffer(config: OnlineConfig, limit: int | None) -> None:
+    if limit is not None and config.buffer_size < limit + 1:
+        raise UserError(
+            f"--buffer-size {config.buffer_size} cannot hold an episode of {config.env}, which may have {limit} steps: "
+            f"take at least {limit + 1}, for its observations"
+        )

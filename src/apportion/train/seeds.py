@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from apportion.run.files import write_json
+from apportion.types import UserError
+
 _LOOK, _SAY, _GRACE = 0.2, 10.0, 60.0  # seconds between looks and lines, and to finish a checkpoint after Ctrl-C
 
 
@@ -38,6 +41,42 @@ class _Running:
     out: IO[bytes]
     step: int = 0
     said: float = field(default_factory=time.monotonic)
+
+
+def write_plan(root: Path, jobs: Sequence[Job]) -> None:
+    """Leaves ROOT/seeds.json, run -> command line, so that `resume` knows of seeds that were never started.
+
+    Once a seed was started, a later command adds to the plan. Raises UserError where it cannot be written.
+    """
+    before = read_plan(root) if any(root.glob("seed_*/config.json")) else {}
+    plan = before | {job.run.name: job.args for job in jobs}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / "seeds.json", plan)
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror}): give another --name or --runs-dir") from error
+
+
+def read_plan(root: Path) -> dict[str, tuple[str, ...]]:
+    """What `write_plan` left; nothing where there is no such file. Raises UserError if it is damaged."""
+    path = root / "seeds.json"
+    if not path.exists():
+        return {}
+    try:
+        plan = json.loads(path.read_bytes())
+        if not all(name.startswith("seed_") and args[0] == "train" for name, args in plan.items()):
+            raise ValueError("it holds something else")
+        return {name: tuple(map(str, args)) for name, args in plan.items()}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): remove it, and resume goes on with the seeds that were started"
+        ) from error
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """0 when all went well, 2 when nothing but slips of the user's went wrong, else 1."""
+    failed = {code for code in codes if code}
+    return 0 if not failed else 2 if failed == {2} else 1
 
 
 def at_once(jobs: int, threads: int) -> int:
@@ -67,15 +106,18 @@ def run_all(jobs: Sequence[Job], count: int, threads: int, steps: int) -> list[i
                         codes[one.job.label] = code
                         _say_end(one.job, code)
                 time.sleep(_LOOK)
-        except KeyboardInterrupt:
+        except BaseException:
             _stop(running)
             raise
     return [codes[job.label] for job in jobs]
 
 
 def _start(job: Job, threads: int) -> _Running:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    out = job.log.open("ab")
+    try:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        out = job.log.open("ab")
+    except OSError as error:
+        raise UserError(f"{job.log} cannot be written ({error.strerror}): give another directory") from error
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "apportion", *job.args],
@@ -101,7 +143,7 @@ def _say_progress(one: _Running, steps: int) -> None:
         if isinstance(last.get("return"), float | int):
             words.append(f"return {last['return']:.2f}")
         returns = _last_line(one.job.run / "evaluations.jsonl").get("returns")
-        if returns:
+        if returns and None not in returns:
             words.append(f"evaluation {sum(returns) / len(returns):.2f}")
         print(", ".join(words), flush=True)
 

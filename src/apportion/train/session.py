@@ -49,6 +49,7 @@ class Session:
     collector: Collector
     store: EpisodeStore
     log: ReplayLog
+    limit: int | None = None  # steps of an episode, where a limit is known
     metrics: Accumulator = field(default_factory=Accumulator)
     recent: list[float] = field(default_factory=list)  # returns of the last closed episodes
 
@@ -80,13 +81,19 @@ def make_session(config: OnlineConfig, run: RunDir, warn: Callable[[str], None])
     """A run at its step 0."""
     for note in resolve(config.env)[1]:
         warn(note)
+    if config.reward.learned and config.reward.subsets_per_update == 1:
+        warn(
+            f"warning: --rrd-batch-size {config.reward.rrd_batch_size} is one subset of --rrd-sample-size "
+            f"{config.reward.rrd_sample_size}: each reward update learns from a single episode; a multiple is steadier"
+        )
     envs = make_vector(config.env, config.num_envs, config.vector, config.env_type == "ep_rews")
     spec = spec_of(envs)
-    check_subset_size(config, _limit(config.env))
+    limit = _limit(config.env)
+    check_subset_size(config, limit)
     streams = Streams(config.seed)
     policy = make_policy(config, spec, streams)
     store = EpisodeStore(config.buffer_size, spec)
-    return Session(policy, streams, envs, Collector(envs, spec, streams, warn), store, ReplayLog(run.replay))
+    return Session(policy, streams, envs, Collector(envs, spec, streams, warn), store, ReplayLog(run.replay), limit)
 
 
 def _limit(env: str) -> int | None:
@@ -112,6 +119,15 @@ def check_subset_size(config: OnlineConfig, limit: int | None) -> None:
             f"--rrd-sample-size {k} is more than the {limit} steps that an episode of {config.env} can have: "
             f"take at most {limit} (32 is a good start), or --alg rd for whole episodes"
         )
+
+
+def settings(run: RunDir) -> OnlineConfig:
+    """What the run was started with. Raises UserError where its config.json does not say so."""
+    data = run.config()
+    try:
+        return from_json(OnlineConfig, data)
+    except UserError as error:
+        raise UserError(f"{run.config_file}: {error}") from error
 
 
 def save(session: Session, run: RunDir) -> Path:
@@ -143,6 +159,15 @@ def restore(session: Session, parts: dict[str, Any], extra: dict[str, Any]) -> b
     return session.collector.load_state(parts["collector"])
 
 
+def drop_future(session: Session, run: RunDir) -> None:
+    """Remove what a run left behind that was further than this session is: it went on from a damaged checkpoint."""
+    for path in run.credit.glob("step_*.safetensors"):
+        if path.stem > f"step_{session.step:09d}":
+            path.unlink()
+    if isinstance(session.policy.method, Decomposition) and (run.path / "reward").exists():
+        session.policy.method.model.save(run.path / "reward")
+
+
 def newest(run: RunDir, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The newest checkpoint that is whole, its share of the replay log included; one `warn` line for each before it."""
     return checkpoint.newest(run.checkpoints, warn, lambda extra: ReplayLog(run.replay).verify(extra["replay"]))
@@ -151,7 +176,7 @@ def newest(run: RunDir, warn: Callable[[str], None]) -> tuple[Path, dict[str, An
 def load_policy(run_dir: Path, path: Path | None, warn: Callable[[str], None]) -> tuple[int, Policy]:
     """The step and the learned parts of a run's newest whole, or the given, checkpoint."""
     run = RunDir.open(run_dir)
-    config: OnlineConfig = from_json(OnlineConfig, run.config())
+    config = settings(run)
     parts = newest(run, warn)[1] if path is None else checkpoint.load(path)[0]
     probe = make_one(config.env, False)
     policy = make_policy(config, spec_of(probe), Streams(config.seed))
