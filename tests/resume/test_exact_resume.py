@@ -200,7 +200,7 @@ def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
     path, chance = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-c", RUN, str(path), json.dumps(to_json(settings)), TESTS]
     kills = 0
-    for _ in range(6):
+    for _ in range(4):
         life = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60  # wait until this life has begun to work, then let chance decide
         before = sorted(p.name for p in path.glob("checkpoints/step_*"))
@@ -212,7 +212,7 @@ def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
             life.send_signal(signal.SIGKILL)
             kills += 1
         life.wait()
-    assert kills >= 3
+    assert kills >= 2
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         assert (path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

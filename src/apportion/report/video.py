@@ -22,6 +22,7 @@ def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float | int) -> Pat
     """
     try:
         import av
+        import av.error
     except ImportError:
         raise UserError("writing a video needs PyAV: pip install 'apportion[video]'") from None
     if fps <= 0:
@@ -42,7 +43,7 @@ def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float | int) -> Pat
                 film.mux(stream.encode(av.VideoFrame.from_ndarray(_even(frame, shape, number), format="rgb24")))
             film.mux(stream.encode())
         part.replace(path)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise UserError(f"the film {path} cannot be written ({error.strerror}): give another file") from error
     finally:
         with contextlib.suppress(OSError):
