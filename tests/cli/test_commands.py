@@ -39,7 +39,7 @@ def test_help_and_version_answer_without_the_heavy_packages():
         (["resume"], "the following arguments are required: run"),
         (["evaluate", "somewhere", "--episodes", "0"], "--episodes 0: at least 1"),
         (["evaluate", "somewhere", "--vido"], "did you mean --video?"),
-        (["demo", "--steps", "0"], "--steps 0: at least 1"),
+        (["demo", "--steps", "1000"], "--steps 1000: the warm-up alone takes 1,000"),
         (["train", "quickstart", "--runs-dir", "/proc/x"], "/proc/x/Reacher-v5-rrd-sac-0 cannot be made"),
         (["train", "quickstart", "--runs-dir", "/proc/x", "--seeds", "0,1"], "/proc/x/Reacher-v5-rrd-sac cannot be"),
     ],

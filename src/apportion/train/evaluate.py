@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,9 @@ def _frames(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Generator[np.n
 
 def _drawn(env: gym.Env[Any, Any]) -> np.ndarray:
     try:
-        return np.asarray(env.render())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a window system that is not there says so once more, in its own words
+            return np.asarray(env.render())
     except Exception as error:
         advice = "try MUJOCO_GL=egl or osmesa, or leave" if "mujoco" in sys.modules else "leave"
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
