@@ -224,8 +224,6 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--episodes {args.episodes}: at least 1 is needed")
     if not (args.run / "config.json").exists() and any(args.run.glob("seed_*/config.json")):
         raise UserError(f"{args.run} holds several seeds: name one, for example {args.run / 'seed_0'}")
-    if args.video is not None:
-        _render_without_a_display()  # before anything imports MuJoCo
     from apportion.train.evaluate import evaluate_run, film_run
 
     checkpoint = _checkpoint(args.run, args.checkpoint)
@@ -238,14 +236,6 @@ def _evaluate(argv: list[str]) -> int:
         if not args.json:
             print(f"video    {video}")
     return 0
-
-
-def _render_without_a_display() -> None:
-    """MuJoCo chooses how to draw when it is imported, and needs to be told where there is no window system."""
-    from ctypes.util import find_library
-
-    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() and find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _checkpoint(run: Path, given: Path | None) -> Path | None:

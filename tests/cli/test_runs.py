@@ -119,7 +119,7 @@ def test_without_a_display_a_film_is_made_all_the_same_or_refused_in_one_line(tr
 def test_mujoco_is_told_how_to_draw_where_there_is_no_display(monkeypatch, given, wanted):
     from ctypes import util
 
-    from apportion.cli import _render_without_a_display
+    from apportion.train.evaluate import _render_without_a_display
 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(util, "find_library", lambda name: "libEGL.so.1")

@@ -14,8 +14,8 @@ class StackedMLP(nn.Module):
     """e independent ReLU networks of one shape.
 
     Weights are Xavier-uniform (Glorot & Bengio 2010), biases 0, as in the RRD release. `sizes` lists the units from
-    the input to the output layer. Each member's layers are parameters of their own, not slices of one stack: on a CPU
-    a batched product of two 256 x 256 layers takes 15-20 % longer than two plain ones.
+    the input to the output layer. Each member's layers are parameters of their own, not slices of one stack: a batched
+    product of two small layers is slower on a CPU than two plain ones.
     """
 
     def __init__(self, members: int, sizes: tuple[int, ...], generator: torch.Generator):

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Generator
+from ctypes import util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,8 +152,7 @@ def film_run(run_dir: Path, path: Path, seed: int = 0, checkpoint: Path | None =
     from apportion.report.video import write_mp4
     from apportion.train.session import load_policy
 
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # else MuJoCo asks a window system that is not there
+    _render_without_a_display()
     _, policy = load_policy(Path(run_dir), checkpoint, lambda line: print(line, file=sys.stderr))
     env = _environment(policy.config, render_mode="rgb_array")
     frames = _frames(env, policy, Streams(seed).integer("evaluation"))
@@ -162,6 +162,12 @@ def film_run(run_dir: Path, path: Path, seed: int = 0, checkpoint: Path | None =
         frames.close()
         with contextlib.suppress(Exception):  # closing what could not be opened
             env.close()
+
+
+def _render_without_a_display() -> None:
+    """MuJoCo chooses how to draw when it first draws, and must be told where there is no window system."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() and util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _frames(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Generator[np.ndarray]:
