@@ -32,12 +32,12 @@ from apportion.fast.compile import accelerate
 from apportion.rewards import make_method
 from apportion.rng import Streams
 from apportion.run.rundir import cpu_name
-from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
 from apportion.train.update import learner_update
 from apportion.types import Episode, Spec
 
 OBS, ACT, BATCH, EPISODE = 17, 6, 256, 1000
+UPDATES = 100  # per iteration
 SPEC = Spec((OBS,), "float32", "box", ACT, (-1.0,) * ACT, (1.0,) * ACT)
 CPU = torch.device("cpu")
 
@@ -60,8 +60,7 @@ def ours(store: EpisodeStore, alg: str, compiled: bool, bf16: bool) -> Callable[
     update = accelerate(learner_update, compiled, bf16, CPU)
 
     def run(n: int) -> None:
-        for _ in range(n):
-            batch, subsets = method.draw(store, BATCH, 0.99, streams)
+        for batch, subsets in method.draws(store, n, BATCH, 0.99, streams):
             update(method, agent, batch, subsets, agent.update_noise(streams, BATCH), agent.due())
 
     return run
@@ -87,13 +86,13 @@ def cpu_ms(run: Callable[[int], None], n: int) -> float:
 
 
 def sampling_us(store: EpisodeStore, pairs: int) -> float:
-    """Median microseconds of drawing 256 transitions and 4 subsets of 64 steps."""
+    """Median microseconds per update of drawing 256 transitions and 4 subsets of 64 steps for an iteration."""
     streams, times = Streams(0), []
-    for _ in range(pairs * 50):
+    method = make_method(SPEC, RewardConfig(), streams.torch_generator("init"), None, CPU)
+    for _ in range(pairs):
         start = time.perf_counter()
-        sample.transitions(store, BATCH, 0.99, streams.generator("batch"))
-        sample.subsets(store, 4, 64, streams.generator("subsets"))
-        times.append((time.perf_counter() - start) * 1e6)
+        drawn = sum(1 for _ in method.draws(store, UPDATES, BATCH, 0.99, streams))
+        times.append((time.perf_counter() - start) / drawn * 1e6)
     return statistics.median(times)
 
 

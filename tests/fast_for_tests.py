@@ -47,7 +47,7 @@ def trained(agent_name: str, reward: RewardConfig, compiled: bool, bf16: bool = 
         close_one(40)
     update, metrics = accelerate(learner_update, compiled, bf16, CPU), {}
     for i in range(updates):
-        batch, subsets = method.draw(store, 32, 0.99, streams)
+        batch, subsets = next(iter(method.draws(store, 1, 32, 0.99, streams)))
         metrics = update(method, agent, batch, subsets, agent.update_noise(streams, 32), agent.due())
         close_one(30 + i)
     model = list(method.model.parameters()) if isinstance(method, Decomposition) else []

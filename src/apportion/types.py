@@ -6,8 +6,9 @@ episode, e members of an ensemble, o observation features, a action features.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,14 +47,19 @@ class Spec:
         return "float32" if self.act_kind == "box" else "int64"
 
 
-class _Movable:
+class _Tensors:
     def to(self, device: torch.device | str):
         """The same data on `device`."""
         return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})  # type: ignore[type-var]
 
+    def split(self, parts: int) -> Iterator[Self]:
+        """Views of `parts` equally long runs of the first dimension."""
+        for columns in zip(*(getattr(self, f.name).chunk(parts) for f in fields(self)), strict=True):  # type: ignore[type-var]
+            yield type(self)(*columns)
+
 
 @dataclass(frozen=True)
-class Batch(_Movable):
+class Batch(_Tensors):
     """n transitions drawn from closed episodes."""
 
     obs: Tensor  # (n, *obs)
@@ -67,7 +73,7 @@ class Batch(_Movable):
 
 
 @dataclass(frozen=True)
-class Subsets(_Movable):
+class Subsets(_Tensors):
     """k distinct steps of each of m episodes; where an episode is shorter than k, `mask` is False in the rest."""
 
     obs: Tensor  # (m, k, *obs)

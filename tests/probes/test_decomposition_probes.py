@@ -42,7 +42,7 @@ def fit(config: RewardConfig, updates: int, independent: bool = False):
         store.add(episode)
         method.closed(episode)
     for _ in range(updates):
-        _, subsets = method.draw(store, 8, 0.99, streams)
+        _, subsets = next(iter(method.draws(store, 1, 8, 0.99, streams)))
         method.learn(subsets)
     return method, store
 
@@ -98,11 +98,13 @@ def test_return_correction_makes_stored_episodes_add_up_to_their_return():
         store.add(episode)
         method.closed(episode)
     for _ in range(256):
-        _, subsets = method.draw(store, 8, 0.99, streams)
+        _, subsets = next(iter(method.draws(store, 1, 8, 0.99, streams)))
         method.learn(subsets)
     store.add(made[-1])
     method.closed(made[-1])
-    batch, _ = method.draw(store, 30_000, 0.99, streams)  # every one of some 450 transitions, many times over
+    batch, _ = next(
+        iter(method.draws(store, 1, 30_000, 0.99, streams))
+    )  # every one of some 450 transitions, many times over
     seen = {
         (int(e), o.numpy().tobytes()): float(r) for e, o, r in zip(batch.episode, batch.obs, method(batch), strict=True)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from apportion.nets.normalizer import RunningNorm
 from apportion.nets.optim import Adam
 from apportion.rewards.losses import rrd_loss
 from apportion.rewards.model import RewardModel
-from apportion.rewards.source import per_step_return
+from apportion.rewards.source import Drawn, per_step_return
 from apportion.rng import Streams
 from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
@@ -69,19 +70,22 @@ class Decomposition:
         if self.config.return_correction:
             self.missing = torch.cat([self.missing, self._missing(episode).reshape(1)])
 
-    def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
-        if self.config.return_correction and _refresh_due(self.updates):
+    def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
+        k = self.config.rrd_sample_size if self.config.alg == "rrd" else None
+        m, by = self.config.subsets_per_update, self.config.episode_sampling
+        batches = sample.batches(store, updates, n, gamma, streams, "batch")
+        for batch, subsets in zip(batches, sample.subset_batches(store, updates, m, k, streams, by), strict=True):
+            if self.config.return_correction:  # in `reward`, for nobody here reads what the environment showed
+                batch = replace(batch, reward=self._correction(store, batch))
+            self.updates += 1
+            yield batch, subsets
+
+    def _correction(self, store: EpisodeStore, batch: Batch) -> Float[Tensor, "n"]:
+        if _refresh_due(self.updates):
             self.first = store.first_id
             self.missing = torch.stack([self._missing(store.episode(i)) for i in range(store.first_id, store.next_id)])
-        self.updates += 1
-        k = self.config.rrd_sample_size if self.config.alg == "rrd" else None
-        by, rng = self.config.episode_sampling, streams.generator("subsets")
-        subsets = sample.subsets(store, self.config.subsets_per_update, k, rng, by)
-        batch = sample.transitions(store, n, gamma, streams.generator("batch"))
-        if self.config.return_correction:  # in `reward`, for nobody here reads what the environment showed
-            missing = self.missing[batch.episode.to(self.device) - self.first]
-            batch = replace(batch, reward=missing.to(batch.reward.device))
-        return batch, subsets
+        missing = self.missing[batch.episode.to(self.device) - self.first]
+        return missing.to(batch.reward.device)
 
     def learn(self, subsets: Subsets | None) -> Metrics:
         assert subsets is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion.rewards.source import Drawn
 from apportion.rng import Streams
 from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
@@ -32,16 +34,15 @@ class IRCR:
     def closed(self, episode: Episode) -> None:
         self.best.offer(episode)
 
-    def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
-        rng = streams.generator("batch")
-        recent = sample.transitions(store, n - n // 2, gamma, rng)
-        best = sample.transitions(self.best.store, n // 2, gamma, rng)
-        both = {f.name: torch.cat([getattr(recent, f.name), getattr(best, f.name)]) for f in fields(Batch)}
+    def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
         per_step = self.variant == "official"
         credits = [s.returns / s.lengths if per_step else s.returns for s in (store, self.best.store)]
         self.low.fill_(min(float(c.min()) for c in credits))
         self.high.fill_(max(float(c.max()) for c in credits))
-        return Batch(**both), None
+        recent = sample.batches(store, updates, n - n // 2, gamma, streams, "batch")
+        best = sample.batches(self.best.store, updates, n // 2, gamma, streams, "best")
+        for halves in zip(recent, best, strict=True):
+            yield Batch(*(torch.cat([getattr(half, f.name) for half in halves]) for f in fields(Batch))), None
 
     def learn(self, subsets: Subsets | None) -> Metrics:
         span = self.high - self.low

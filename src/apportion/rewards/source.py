@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
 from apportion.types import Batch, Episode, Metrics, Subsets
 
+Drawn = tuple[Batch, Subsets | None]  # what one update learns from
+
 
 @runtime_checkable
 class RewardMethod(Protocol):
@@ -21,8 +24,8 @@ class RewardMethod(Protocol):
         """A new episode has been stored."""
         ...
 
-    def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
-        """n transitions for the agent, and the subsets to learn from (streams "batch" and "subsets")."""
+    def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
+        """For each update: n transitions for the agent, and the subsets to learn from. The store must not change."""
         ...
 
     def learn(self, subsets: Subsets | None) -> Metrics:
@@ -44,8 +47,8 @@ class Given:
     def closed(self, episode: Episode) -> None:
         pass
 
-    def draw(self, store: EpisodeStore, n: int, gamma: float, streams: Streams) -> tuple[Batch, Subsets | None]:
-        return sample.transitions(store, n, gamma, streams.generator("batch")), None
+    def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
+        return ((batch, None) for batch in sample.batches(store, updates, n, gamma, streams, "batch"))
 
     def learn(self, subsets: Subsets | None) -> Metrics:
         return {}

@@ -1,25 +1,57 @@
-"""Transitions and subsets of steps, drawn from closed episodes: pure functions of (store, generator)."""
+"""Transitions and subsets of steps, drawn from closed episodes: pure functions of (store, generator).
+
+The draws of several updates are made at once (`batches`, `subset_batches`): a third of the time of one after the other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 
+from apportion.rng import Streams
 from apportion.store.episodes import EpisodeStore, pack, unpack
 from apportion.types import Batch, Episode, Spec, Subsets, UserError
 
+BLOCK = 16  # updates drawn at once, where their observations take no more than
+BLOCK_BYTES = 2**24
 
-def transitions(store: EpisodeStore, n: int, gamma: float, rng: np.random.Generator) -> Batch:
+
+def batches(store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams, name: str) -> Iterator[Batch]:
+    """For each of `updates` updates, `n` transitions from stream `name`. The store must not change meanwhile."""
+    for count in _blocks(store, updates, n):
+        yield from transitions(store, count * n, gamma, streams.generator(name), runs=count).split(count)
+
+
+def subset_batches(
+    store: EpisodeStore, updates: int, m: int, k: int | None, streams: Streams, by: Literal["length", "uniform"]
+) -> Iterator[Subsets]:
+    """For each of `updates` updates, `subsets` from stream "subsets". The store must not change meanwhile."""
+    # whole episodes one update at a time: the longest of a block would be everybody's padding
+    for count in [1] * updates if k is None else _blocks(store, updates, m * k):
+        yield from subsets(store, count * m, k, streams.generator("subsets"), by).split(count)
+
+
+def _blocks(store: EpisodeStore, updates: int, steps: int) -> Iterator[int]:
+    """Sizes that add up to `updates`, given `steps` steps per update."""
+    block = max(1, min(BLOCK, BLOCK_BYTES // (2 * steps * store.obs[0].nbytes)))
+    for first in range(0, updates, block):
+        yield min(block, updates - first)
+
+
+def transitions(store: EpisodeStore, n: int, gamma: float, rng: np.random.Generator, runs: int = 1) -> Batch:
     """`n` transitions, uniformly and with replacement from all live ones, on the store's device.
+
+    They are sorted by age within each of `runs` equal parts: each part is a draw of its own.
 
     `discount` is 0 at the last step of a terminated episode and `gamma` everywhere else: a truncation does not end the
     value. Raises UserError while no episode has closed.
     """
     _need_episode(store)
     number = _below(store.n_transitions, n, rng)
-    number.sort()  # order in a batch means nothing, and memory is walked forwards
+    number.reshape(runs, -1).sort(axis=1)  # order in a batch means nothing, and memory is walked forwards
     at, row, last = store.locate(number)
     obs, act = store.take(row)
     # one array each for integers and floats: two copies to a GPU, not four

@@ -135,8 +135,8 @@ def iteration(session: Session, update: Callable[..., Metrics]) -> None:
     if session.store.n_episodes == 0:
         raise UserError(_no_episode(config, session.limit))
     passed = session.step // config.timesteps - before // config.timesteps
-    for _ in range(passed * config.train_batches):
-        batch, subsets = policy.method.draw(session.store, config.batch_size, config.gamma, streams)
+    updates = passed * config.train_batches
+    for batch, subsets in policy.method.draws(session.store, updates, config.batch_size, config.gamma, streams):
         noise = policy.agent.update_noise(streams, config.batch_size)
         batch = batch.to(policy.device)
         subsets = None if subsets is None else subsets.to(policy.device)
@@ -215,7 +215,7 @@ def probe_update(spec: Spec, episode: Episode) -> None:
     store = EpisodeStore(episode.length + 1, spec)
     store.add(episode)
     policy.method.closed(episode)
-    batch, subsets = policy.method.draw(store, 32, 0.99, streams)
+    batch, subsets = next(iter(policy.method.draws(store, 1, 32, 0.99, streams)))
     noise = policy.agent.update_noise(streams, 32)
     for name, value in learner_update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()).items():
         if not bool(torch.isfinite(value)):
