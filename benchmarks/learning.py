@@ -94,6 +94,12 @@ def run_one(task: Task, method: str, seed: int, path: Path) -> None:
     print(f"{path} done", flush=True)
 
 
+def label(method: str) -> str:
+    """What the pictures call it."""
+    kind, agent = method.split()
+    return f"none {agent} ({kind})" if kind in ("dense", "episodic") else method
+
+
 def collect(task: Task, paths: dict[str, list[Path]]) -> dict:
     """Every evaluation of every run, and their summary at the last step."""
     out: dict = {"methods": {}, "final": {}, "paired": {}}
@@ -106,15 +112,15 @@ def collect(task: Task, paths: dict[str, list[Path]]) -> dict:
         out["methods"][method] = {"steps": steps, "returns": means.tolist(), "audit": audits}
         # The mean of the last three evaluations: a single one is noisy.
         final[method] = means[:, -3:].mean(1)
-        low, high = bootstrap_ci(final[method])
-        out["final"][method] = {"iqm": float(iqm(final[method])), "ci95": [low, high], "seeds": final[method].tolist()}
+        ci95 = [float(end) for end in bootstrap_ci(final[method])]
+        out["final"][method] = {"iqm": float(iqm(final[method])), "ci95": ci95, "seeds": final[method].tolist()}
     for method, values in final.items():
         for control in (f"episodic {method.split()[1]}", f"uniform {method.split()[1]}"):
             if control in final and control != method:
                 difference = values - final[control]
                 out["paired"][f"{method} - {control}"] = {
                     "mean": float(difference.mean()),
-                    "ci95": list(bootstrap_ci(difference)),
+                    "ci95": [float(end) for end in bootstrap_ci(difference)],
                     "seeds": difference.tolist(),
                 }
     return out
@@ -148,7 +154,8 @@ def main() -> None:
     out = RESULTS / f"learning-{args.task}.json"
     out.write_text(json.dumps({**about, "machine": machine, "versions": versions, **result}, indent=1) + "\n")
     curves = [
-        Curve(method, np.array(data["steps"]), np.array(data["returns"])) for method, data in result["methods"].items()
+        Curve(label(method), np.array(data["steps"]), np.array(data["returns"]))
+        for method, data in result["methods"].items()
     ]
     save(learning_curves(curves, title=f"{task.env}: return of the deterministic policy"), out.with_suffix(".png"))
     for method, value in sorted(result["final"].items(), key=lambda item: -item[1]["iqm"]):
