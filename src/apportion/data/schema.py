@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,7 @@ class Demo:
         return len(columns[0]) if columns else self.length
 
 
+@runtime_checkable
 class DemoSet(Protocol):
     """A set of recorded episodes on disk, read one at a time: `for i in range(len(demos)): demos.read(i)`."""
 
