@@ -1,4 +1,4 @@
-"""One more step feature in an RLDS set on disk: records are extended, and what was in them stays as it is, to the byte."""
+"""One more step feature in an RLDS set on disk: records are extended, what was in them stays as it is, to the byte."""
 
 from __future__ import annotations
 

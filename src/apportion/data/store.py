@@ -65,7 +65,8 @@ class StoreWriter:
         self._check_columns(demo, columns)
         with full_disk(self.path, "nothing was kept"):
             for name, values in columns.items():
-                np.ascontiguousarray(values).tofile(self._files[name])
+                # not ndarray.tofile: on a full disk its error does not say what is wrong
+                self._files[name].write(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
         self._episodes.append(
             {
                 "rows": rows,
