@@ -20,13 +20,17 @@ usage: apportion VERB [...]
 
 Per-step rewards where the environment gives none.
 
-  train [PRESET] --env ENV   train an agent: --alg rrd|rd|ircr|uniform|none, --basis-alg sac|td3|ddpg|dqn
+  train [PRESET] --env ENV   train an agent: --alg rrd|rd|ircr|uniform|none, or --reward RUN
+  fit [PRESET] --data PATH   learn a reward from robot demonstrations: --method rrd|rd|progress|success
   resume RUN                 go on with a run that was stopped, exactly where it was
   evaluate RUN               play episodes with a run's policy and audit its rewards
-  report RUN...              write an HTML page with learning curves and credit pictures
+  report RUN...              write an HTML page: learning curves and credit pictures, or demonstrations to play
   check ENV                  tell whether an environment will work, and what to change
   demo                       Reacher-v5 from episodic returns alone, and its report (about 5 minutes on 2 cores)
   presets                    list the named settings
+  data VERB PATH             robot demonstrations: inspect, doctor, convert, features
+  audit RUN                  judge a fitted reward on episodes that it did not learn from
+  label --model RUN ...      write a fitted reward into a copy of the data, in its own format
 
   apportion VERB --help      the flags of one verb
   apportion --version
@@ -174,9 +178,13 @@ def _resume(argv: list[str]) -> int:
     if several and not (args.run / "config.json").exists():
         return _resume_seeds(args.run, args.jobs, args.log)
     from apportion.run.rundir import RunDir
-    from apportion.train.online import resume
 
-    RunDir.open(args.run).info()  # one line now if run.json is gone, not at the end
+    run = RunDir.open(args.run)
+    run.info()  # one line now if run.json is gone, not at the end
+    if run.config().get("kind") == "FitConfig":
+        from apportion.train.offline import resume
+    else:
+        from apportion.train.online import resume
     sinks = tuple(name for name in args.log.split(",") if name)
     with_way_back(args.run, lambda: resume(args.run, log=sinks))
     return ended(args.run)
@@ -270,9 +278,13 @@ def _show_evaluation(result: dict, as_json: bool) -> None:
 
 
 def _report(argv: list[str]) -> int:
+    from apportion import use_cli
     from apportion.flags import Parser
 
-    parser = Parser("apportion report", "Write one self-contained HTML page, and PNGs beside it, about runs.")
+    if any(use_cli.is_fit(Path(word)) for word in argv if not word.startswith("-")):
+        return use_cli.report(argv)
+    about = "Write one self-contained HTML page, and PNGs beside it, about runs. For a run of apportion fit there are "
+    parser = Parser("apportion report", about + "more flags: apportion report RUN --help.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones over several seeds")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the first RUN)")
     args = parser.parse(argv)
@@ -308,20 +320,43 @@ def _demo(argv: list[str]) -> int:
 def _presets(argv: list[str]) -> int:
     from apportion.flags import Parser
 
-    Parser("apportion presets", "List the named settings of apportion train.").parse(argv)
-    from apportion.presets import PRESETS
+    Parser("apportion presets", "List the named settings of apportion train and fit.").parse(argv)
+    from apportion.presets import FIT_PRESETS, PRESETS
 
     for name, preset in PRESETS.items():
+        print(f"{name:<20} {preset.about}")
+    print("\nof apportion fit:")
+    for name, preset in FIT_PRESETS.items():
         print(f"{name:<20} {preset.about}")
     return 0
 
 
+def _fit(argv: list[str]) -> int:
+    return importlib.import_module("apportion.fit_cli").main(argv)
+
+
+def _data(argv: list[str]) -> int:
+    return importlib.import_module("apportion.data.cli").main(argv)
+
+
+def _label(argv: list[str]) -> int:
+    return importlib.import_module("apportion.use_cli").label(argv)
+
+
+def _audit(argv: list[str]) -> int:
+    return importlib.import_module("apportion.use_cli").audit(argv)
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "fit": _fit,
     "resume": _resume,
     "evaluate": _evaluate,
     "report": _report,
     "check": _check,
     "demo": _demo,
     "presets": _presets,
+    "data": _data,
+    "label": _label,
+    "audit": _audit,
 }

@@ -1,4 +1,4 @@
-"""Typed settings: every flag of `apportion train`, one frozen dataclass per room, to JSON and back."""
+"""Typed settings: every flag of `apportion train` and `fit`, one frozen dataclass per room, to JSON and back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import functools
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from tyro.conf import arg
 
 from apportion.types import UserError
 
 C = TypeVar("C")
-Alg = Literal["rrd", "rd", "ircr", "uniform", "none"]
+Alg = Literal["rrd", "rd", "ircr", "uniform", "none", "model"]
 
 
 _POSITIVE = ("pi_lr", "q_lr", "r_lr", "alpha_init", "adam_eps", "hidden", "r_hidden", "train_target", "pi_delay_freq")
-_NOT_NEGATIVE = ("alpha_lr", "std_act", "pi_t_std", "pi_t_clip", "q_reg", "eps_decay", "max_grad_norm")
-_SHARE = ("polyak", "eps_l", "eps_r", "gamma")
+_NOT_NEGATIVE = ("alpha_lr", "std_act", "pi_t_std", "pi_t_clip", "q_reg", "eps_decay", "max_grad_norm", "weight_decay")
+_SHARE = ("polyak", "eps_l", "eps_r", "gamma", "val_share", "artificial_share", "dropout")
 
 
 @functools.cache
@@ -42,6 +44,25 @@ def _check(config: Any) -> None:
             raise UserError(f"{flag}: it must not be negative")
         if f.name in _SHARE and not all(0 <= x <= 1 for x in values):
             raise UserError(f"{flag}: it must lie in [0, 1]")
+
+
+def _at_least(config: Any, least: dict[str, int]) -> None:
+    """Raises UserError for the first setting below its bound."""
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: it must be at least {bound}")
+
+
+def check_subsets(batch: int, k: int, bias_correction: bool) -> None:
+    """Raises UserError where `batch` steps are no whole number of subsets of `k`, or the correction has no variance."""
+    if batch < k or batch % k:
+        near = max(1, batch // k) * k
+        raise UserError(
+            f"--rrd-batch-size {batch} must be a multiple of --rrd-sample-size {k}, for a batch is made of "
+            f"whole subsets: try --rrd-batch-size {near}"
+        )
+    if bias_correction and k < 2:
+        raise UserError("--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance")
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,7 @@ AGENTS: dict[str, type] = {"sac": SACConfig, "td3": TD3Config, "ddpg": DDPGConfi
 class RewardConfig:
     """Where the per-step reward comes from (Ren et al. 2022, arXiv 2111.13485; IRCR: Gangwani et al. 2020)."""
 
-    alg: Alg = "rrd"  # rrd, rd: learned; ircr: guidance rewards; uniform: R/T for every step; none: the env's own
+    alg: Alg = "rrd"  # rrd, rd: learned; ircr: guidance rewards; uniform: R/T; none: the env's own; model: --reward RUN
     target: Literal["mean", "sum"] = "mean"  # regress R/T on the mean reward, or R on T times it
     rrd_batch_size: int = 256  # steps per reward update, over all subsets
     rrd_sample_size: int = 64  # K, steps per subset; rd: rrd_batch_size // K whole episodes per update
@@ -142,24 +163,16 @@ class RewardConfig:
     episode_sampling: Literal["length", "uniform"] = "length"  # how episodes are drawn
     return_correction: bool = False  # r += (R - sum r)/T: stored episodes' rewards add up to their return
     ircr_variant: Literal["rrd", "official"] = "rrd"  # credit R (the RRD code's form) or R/T (the IRCR paper's)
+    model: str = ""  # with alg model: run of apportion fit or train whose reward model pays (--reward RUN sets both)
+    model_task: str = ""  # the task it is told, where it knows several
 
     def __post_init__(self) -> None:
         _check(self)
-        for name in ("rrd_batch_size", "rrd_sample_size", "rrd_ensemble"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1")
+        _at_least(self, dict.fromkeys(("rrd_batch_size", "rrd_sample_size", "rrd_ensemble"), 1))
+        if (self.alg == "model") != bool(self.model):
+            raise UserError("--alg model and --model RUN go together: --reward RUN says both")
         if self.alg == "rrd":
-            batch, k = self.rrd_batch_size, self.rrd_sample_size
-            if batch < k or batch % k:
-                near = max(1, batch // k) * k
-                raise UserError(
-                    f"--rrd-batch-size {batch} must be a multiple of --rrd-sample-size {k}, for a batch is made of "
-                    f"whole subsets: try --rrd-batch-size {near}"
-                )
-            if self.rrd_bias_correction and k < 2:
-                raise UserError(
-                    "--rrd-bias-correction needs --rrd-sample-size of at least 2: one step has no sample variance"
-                )
+            check_subsets(self.rrd_batch_size, self.rrd_sample_size, self.rrd_bias_correction)
 
     @property
     def learned(self) -> bool:
@@ -206,13 +219,96 @@ class OnlineConfig:
         least = {"warmup": 0, "train_batches": 0, "test_timesteps": 0, "seed": 0}
         least |= dict.fromkeys(("steps", "num_envs", "timesteps", "batch_size", "buffer_size", "eval_every"), 1)
         least |= dict.fromkeys(("test_rollouts", "log_every", "save_freq", "threads", "keep_checkpoints"), 1)
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least {bound}")
+        _at_least(self, least)
 
     @property
     def basis_alg(self) -> str:
         return next(name for name, cls in AGENTS.items() if isinstance(self.agent, cls))
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """One run of `apportion fit`: a reward model from recorded episodes.
+
+    Empty lists and "auto" are settled when the data is opened (`apportion.train.offline.settled`).
+    """
+
+    data: str  # demonstrations: LIBERO, RLDS, LeRobot, Minari, or a store
+    suite: str = ""  # one of LIBERO's suites at or under --data: libero-10
+    method: Literal["rrd", "rd", "progress", "success"] = "rrd"  # rewards that add up to the return, or a potential
+    return_: Annotated[str, arg(name="return")] = "success"  # success, dense, length, progress, or column:NAME
+    form: Literal["auto", "raw", "potential"] = "auto"  # raw reward, or gamma phi(s') - phi(s) plus the bonus
+    gamma: float = 0.99  # of the potential difference: the discount of the agent that is to use it
+    success_bonus: float = 1.0  # added to the last step of a success, in the potential form
+    failures: bool = True  # learn from the failures in the data
+    rewind: bool = False  # and from clips that run back after a while (ReWiND), as failures
+    prefixes: bool = False  # and from successes cut short, as failures
+    other_instructions: bool = False  # and from successes under another task's instruction, as failures
+    artificial_share: float = 0.5  # of the successes drawn, how many are made such artificial failures
+    features: str = "auto"  # proprio, pixels, or feature:KEY (apportion data features); auto: what the device can bear
+    proprio: tuple[str, ...] = ()  # low-dimensional observations; empty: state if there is one, else all (with proprio)
+    cameras: tuple[str, ...] = ()  # with pixels; empty: all
+    image_size: int = 96  # pixels: frames are brought to this height and width
+    condition: Literal["auto", "none", "task", "words", "vectors"] = "auto"  # how the task is told to the network
+    instructions: str = ""  # with vectors: safetensors file, instruction -> vector
+    embedding: int = 16  # units that task or instruction become
+    actions: bool = True  # does the reward of rrd and rd see the action?
+    difference: bool = True  # does the network see how the observation has changed?
+    target: Literal["mean", "sum"] = "mean"  # regress R/T on the mean reward, or R on T times it
+    rrd_batch_size: int = 256  # steps per update, over all subsets
+    rrd_sample_size: int = 64  # K, steps per subset; rd: rrd_batch_size // K whole episodes per update
+    rrd_bias_correction: bool = False  # RRD-L(RD): subtract the variance term
+    episode_sampling: Literal["length", "uniform"] = "length"  # how episodes are drawn
+    batch_size: int = 256  # states per update of progress and success
+    r_lr: float = 3e-4  # step size of the network
+    r_hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    weight_decay: float = 0.0  # decoupled, as in AdamW
+    dropout: float = 0.0  # share of the network's inputs left out at each update
+    max_grad_norm: float = 0.0  # clip the gradient to this norm; 0: never
+    steps: int = 10_000  # gradient steps
+    val_share: float = 0.2  # of the episodes (or tasks), held out
+    split: Literal["episode", "task"] = "episode"  # what is held out
+    val_episodes: int = 64  # of the held-out episodes, at most so many are looked at in each validation
+    validate_every: int = 500  # gradient steps
+    patience: int = 0  # stop after so many validations without a lower loss; 0: never
+    log_every: int = 100  # gradient steps between lines of metrics.jsonl
+    save_freq: int = 1_000  # gradient steps between checkpoints
+    keep_checkpoints: int = 2
+    seed: int = 0
+    device: str = "cpu"  # cpu, cuda, cuda:1
+    threads: int = 1  # torch threads on the CPU
+    bf16: bool = False  # mixed precision: bfloat16 matrix products (needs hardware that has them)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        counts = ("image_size", "embedding", "rrd_batch_size", "rrd_sample_size", "batch_size", "steps", "log_every")
+        counts += ("val_episodes", "validate_every", "save_freq", "keep_checkpoints", "threads")
+        _at_least(self, {"patience": 0, "seed": 0, **dict.fromkeys(counts, 1)})
+        if self.method == "rrd":
+            check_subsets(self.rrd_batch_size, self.rrd_sample_size, self.rrd_bias_correction)
+        elif self.rrd_bias_correction:
+            raise UserError(f"--rrd-bias-correction is a setting of rrd, and the method here is {self.method}")
+        if not 84 <= self.image_size <= 128:
+            raise UserError(f"--image-size {self.image_size}: the network takes 84 to 128 pixels")
+        if self.features not in ("auto", "proprio", "pixels") and not self.features.startswith("feature:"):
+            raise UserError(f"--features {self.features}: choose from auto, proprio, pixels, feature:KEY")
+        if self.dropout == 1 or self.val_share == 1:
+            raise UserError("--dropout and --val-share must be below 1: nothing would be left to learn from")
+
+    @property
+    def decomposes(self) -> bool:
+        """Does the method learn from returns alone?"""
+        return self.method in ("rrd", "rd")
+
+    @property
+    def is_potential(self) -> bool:
+        """Does the reward come out as a potential difference?"""
+        return self.form == "potential" or (self.form == "auto" and not self.decomposes)
+
+    @property
+    def artificial(self) -> tuple[str, ...]:
+        """The artificial failures that are made."""
+        return tuple(name for name in ("rewind", "prefixes", "other_instructions") if getattr(self, name))
 
 
 def to_json(config: Any) -> Any:

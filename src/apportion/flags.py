@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 
@@ -23,6 +23,7 @@ from apportion.config import AGENTS, OnlineConfig, RewardConfig
 from apportion.presets import PRESETS, Preset, compile_if_it_pays, defaults
 from apportion.types import UserError
 
+C = TypeVar("C")
 TRUE, FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
 _LEARNED_ONLY = (
     "target", "rrd_batch_size", "rrd_sample_size", "rrd_ensemble", "r_lr", "r_hidden", "reward_scale",
@@ -111,8 +112,9 @@ class Parser(argparse.ArgumentParser):
 def parse_train(argv: Sequence[str]) -> TrainRequest:
     """The whole of `apportion train`'s command line after the verb. Raises UserError; `--help` prints and exits."""
     preset, rest = _preset(argv)
+    rest = _reward_model(rest)
     wants_help = any(arg in ("-h", "--help") for arg in rest)
-    given = _walk([arg for arg in rest if arg not in ("-h", "--help")], _hints())
+    given = walk([arg for arg in rest if arg not in ("-h", "--help")], _hints(), "apportion train")
     alg = _one(given, "alg", preset.alg if preset else "rrd")
     basis_alg = _one(given, "basis_alg", preset.basis_alg if preset else "sac")
     env = _one(given, "env", preset.env if preset else "")
@@ -121,13 +123,37 @@ def parse_train(argv: Sequence[str]) -> TrainRequest:
     config = preset.tune(config) if preset else config
     if not wants_help:
         check_flags(given, alg, basis_alg)
+        if alg == "model" and "model" not in given:
+            raise UserError("--alg model needs the run whose reward model pays: --reward runs/NAME says both")
         if not env:
             raise UserError("--env is missing: which environment? For example --env HalfCheetah-v5")
-    args = ["--help"] if wants_help else _spell(given)
-    parsed = _tyro(args, _TrainFlags(RunOptions(basis_alg=basis_alg), config), preset)  # type: ignore[arg-type]
-    spelt = [*argv[: len(argv) - len(rest)], *_spell(given)]
+    args = ["--help"] if wants_help else spell(given, _hints())
+    about = (
+        "Train an agent on rewards that a reward method works out. A preset comes first, if any: apportion train "
+        "rrd-sac --env Ant-v5 (all presets: apportion presets). The defaults below are those of "
+        f"{preset.about if preset else f'--alg {alg} --basis-alg {basis_alg}'}."
+    )
+    flags = _TrainFlags(RunOptions(basis_alg=basis_alg), config)  # type: ignore[arg-type]
+    parsed = typed(args, flags, "apportion train", about)
+    spelt = [*argv[: len(argv) - len(rest)], *spell(given, _hints())]
     config = parsed.training if "compile" in given else compile_if_it_pays(parsed.training)
     return TrainRequest(parsed.run, config, tuple(spelt))
+
+
+def _reward_model(argv: Sequence[str]) -> list[str]:
+    """`--reward RUN` spelt out: --alg model --model RUN, its path absolute, for a run may be resumed from anywhere.
+
+    Raises UserError for a second method, and for no RUN.
+    """
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--reward=") else [word])]
+    if "--reward" not in words:
+        return list(argv)
+    at = words.index("--reward")
+    if at + 1 == len(words) or words[at + 1].startswith("--"):
+        raise UserError("--reward needs the run whose reward model pays: --reward runs/NAME")
+    if any(word.partition("=")[0] == "--alg" for word in words):
+        raise UserError("--reward RUN and --alg exclude each other: the model's reward is the method")
+    return [*words[:at], "--alg", "model", "--model", str(Path(words[at + 1]).resolve()), *words[at + 2 :]]
 
 
 def _preset(argv: Sequence[str]) -> tuple[Preset | None, list[str]]:
@@ -149,10 +175,11 @@ def _hints() -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in ("agent", "reward")}
 
 
-def _walk(argv: Sequence[str], hints: dict[str, Any]) -> dict[str, list[str]]:
+def walk(argv: Sequence[str], hints: dict[str, Any], prog: str) -> dict[str, list[str]]:
     """Field name -> its values as written; a switch has one value, "true" or "false". The last mention counts.
 
-    Raises UserError for unknown flags, flags without a value and words that belong to no flag.
+    `hints`: field name -> type of every flag of the verb `prog`. Raises UserError for unknown flags, flags without a
+    value and words that belong to no flag.
     """
     given: dict[str, list[str]] = {}
     rest = list(argv)
@@ -166,13 +193,13 @@ def _walk(argv: Sequence[str], hints: dict[str, Any]) -> dict[str, list[str]]:
         if name not in hints:
             known = ["--" + known.replace("_", "-") for known in hints]
             spelt = "--" + name.replace("_", "-")
-            raise UserError(f"unknown flag {word}{did_you_mean(spelt, known)} (see apportion train --help)")
+            raise UserError(f"unknown flag {word}{did_you_mean(spelt, known)} (see {prog} --help)")
         if hints[name] is bool:
             given[name] = [_switch(word, switched_off, value if equals else None, rest)]
         elif equals:
             given[name] = value.split(",") if typing.get_origin(hints[name]) is tuple else [value]
         elif not rest or rest[0].startswith("--"):
-            raise UserError(f"{word} needs a value (see apportion train --help)")
+            raise UserError(f"{word} needs a value (see {prog} --help)")
         elif typing.get_origin(hints[name]) is tuple:
             given[name] = []
             while rest and not rest[0].startswith("--"):
@@ -237,14 +264,15 @@ def check_flags(given: Iterable[str], alg: str, basis_alg: str, dash: str = "-")
             raise UserError(f"{flag} is a setting of rrd and rd, which learn a reward; here the method is {alg}")
         if name == "rrd_bias_correction" and alg != "rrd":
             raise UserError(f"{flag} is a setting of rrd, and the method here is {alg}")
+        if name in ("model", "model_task") and alg != "model":
+            raise UserError(f"{flag} is a setting of --reward RUN, and the method here is {alg}")
         if name == "ircr_variant" and alg != "ircr":
             raise UserError(f"{flag} is a setting of ircr, and the method here is {alg}")
 
 
-def _spell(given: dict[str, list[str]]) -> list[str]:
+def spell(given: dict[str, list[str]], hints: dict[str, Any]) -> list[str]:
     """The command line again, every flag in its full form and with hyphens."""
     words: list[str] = []
-    hints = _hints()
     for name, values in given.items():
         flag = name.replace("_", "-")
         if hints[name] is bool:
@@ -254,19 +282,14 @@ def _spell(given: dict[str, list[str]]) -> list[str]:
     return words
 
 
-def _tyro(args: list[str], default: _TrainFlags, preset: Preset | None) -> _TrainFlags:
-    """tyro turns words into typed fields and writes the help; its boxed errors become one line."""
-    about = (
-        "Train an agent on rewards that a reward method works out. A preset comes first, if any: apportion train "
-        f"rrd-sac --env Ant-v5 (all presets: apportion presets). The defaults below are those of "
-        f"{preset.about if preset else f'--alg {default.training.reward.alg} --basis-alg {default.run.basis_alg}'}."
-    )
+def typed(args: list[str], default: C, prog: str, about: str) -> C:
+    """tyro turns words into the fields of `default` and writes the help; its boxed errors become one line."""
     boxed = io.StringIO()
     try:
         with contextlib.redirect_stderr(boxed):
             return tyro.cli(
-                _TrainFlags,
-                prog="apportion train",
+                type(default),
+                prog=prog,
                 description=about,
                 args=args,
                 default=default,
@@ -276,17 +299,17 @@ def _tyro(args: list[str], default: _TrainFlags, preset: Preset | None) -> _Trai
         if not exit_.code:
             raise
         words = re.sub(r"[─│╭╮╰╯]", " ", boxed.getvalue()).split()
-        raise UserError(f"{' '.join(words)} (see apportion train --help)") from None
+        raise UserError(f"{' '.join(words)} (see {prog} --help)") from None
 
 
 def with_seed(request: TrainRequest, seed: int) -> list[str]:
     """The command line of one seed of `--seeds`: a single run, in its own directory below the common one."""
     preset, rest = _preset(request.argv)
-    given = _walk(rest, _hints())
+    given = walk(rest, _hints(), "apportion train")
     for name in ("seeds", "jobs", "seed", "name"):
         given.pop(name, None)
     words = [request.argv[0]] if preset else []
-    return [*words, *_spell(given), "--name", f"{multi_name(request)}/seed_{seed}", "--seed", str(seed)]
+    return [*words, *spell(given, _hints()), "--name", f"{multi_name(request)}/seed_{seed}", "--seed", str(seed)]
 
 
 def multi_name(request: TrainRequest) -> str:

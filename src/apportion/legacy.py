@@ -102,9 +102,15 @@ def main(argv: Sequence[str]) -> int:
 
 def run_name(tag: str, config: OnlineConfig) -> str:
     """`RRD-L(RD) Ant-v2` -> RRD-L-RD-Ant-v2; without a tag: alg-agent-env; a seed other than 0 is added."""
+    return run_name_of(tag, config.seed) or run_name_of(
+        f"{config.reward.alg}-{config.basis_alg}-{config.env}", config.seed
+    )
+
+
+def run_name_of(tag: str, seed: int) -> str:
+    """`tag` as a directory's name; "" if nothing of it is left."""
     words = re.sub(r"[^\w.]+", "-", tag).strip("-.")
-    words = words or re.sub(r"[^\w.]+", "-", f"{config.reward.alg}-{config.basis_alg}-{config.env}")
-    return words + (f"-seed-{config.seed}" if config.seed else "")
+    return words + (f"-seed-{seed}" if words and seed else "")
 
 
 def save_rews(run: Path, env: str) -> None:
@@ -132,10 +138,10 @@ def _parser() -> Parser:
     for name in ("epochs", "cycles", "iterations", *_SAME_INT, "test_timesteps"):
         add(f"--{name}", type=int)
     for name in ("obs_normalization", "save_rews", "save_final", "cuda"):
-        add(f"--{name}", type=_truth, nargs="?", const=True)
+        add(f"--{name}", type=truth, nargs="?", const=True)
     for name, kind in {**_SAME_AGENT, **_SAME_REWARD, "gamma": float, "Adam_eps": float}.items():
         if kind is bool:
-            add(f"--{name}", type=_truth, nargs="?", const=True)
+            add(f"--{name}", type=truth, nargs="?", const=True)
         else:
             add(f"--{name}", type=kind)
     add("--optimizer", choices=["adam", "rmsprop"], help="of dqn")
@@ -146,7 +152,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _truth(text: str) -> bool:
+def truth(text: str) -> bool:
+    """True or False as people write it, for argparse."""
     if text.lower() not in (*TRUE, *FALSE):
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
     return text.lower() in TRUE

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from apportion.config import AGENTS, Alg, DQNConfig, OnlineConfig, RewardConfig, SACConfig
+from apportion.config import AGENTS, Alg, DQNConfig, FitConfig, OnlineConfig, RewardConfig, SACConfig
 from apportion.fast.toolchain import has_cxx
 from apportion.types import UserError
 
@@ -26,9 +26,10 @@ def defaults(alg: str, basis_alg: str, env: str, ircr_variant: str = "rrd") -> O
         raise UserError(f"--basis-alg {basis_alg}: no such agent; choose from {', '.join(AGENTS)}")
     config = OnlineConfig(
         env=env,
-        reward=RewardConfig(alg=alg),  # type: ignore[arg-type]  # checked above
+        # checked above; which model, --model says
+        reward=RewardConfig(alg=alg, model="REQUIRED" if alg == "model" else ""),  # type: ignore[arg-type]
         agent=AGENTS[basis_alg](),
-        env_type="normal" if alg == "none" else "ep_rews",
+        env_type="normal" if alg in ("none", "model") else "ep_rews",
         steps=3_000_000,
         timesteps=100,
         train_batches=100,
@@ -143,4 +144,32 @@ def _family() -> dict[str, Preset]:
 PRESETS: dict[str, Preset] = {
     "quickstart": Preset("rrd", "sac", "RRD on Reacher-v5 in a few minutes", env="Reacher-v5", tune=_quickstart),
     **_family(),
+}
+
+
+@dataclass(frozen=True)
+class FitPreset:
+    """Settings of `apportion fit` with a name."""
+
+    about: str
+    settings: dict[str, Any]  # fields of FitConfig that differ from its defaults
+
+    def config(self, data: str) -> FitConfig:
+        """This preset's settings for the demonstrations `data`."""
+        return FitConfig(data=data, **self.settings)
+
+
+FIT_PRESETS: dict[str, FitPreset] = {
+    "libero-rrd": FitPreset(
+        "RRD with the sizes of the LIBERO command line: one subset of 32 steps per update",
+        {"method": "rrd", "rrd_batch_size": 32, "rrd_sample_size": 32},
+    ),
+    "successes-only": FitPreset(
+        "for demonstrations without failures: progress t/T as a potential, with clips that run back",
+        {"method": "progress", "rewind": True, "patience": 10},
+    ),
+    "with-failures": FitPreset(
+        "for successes and failures: RD on whole episodes, as in benchmarks/demos.py",
+        {"method": "rd", "r_hidden": (64, 64), "r_lr": 1e-3, "steps": 2_000, "validate_every": 250},
+    ),
 }

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from apportion.config import DQNConfig, SACConfig, TD3Config
-from apportion.flags import _walk, did_you_mean, parse_train, with_seed
+from apportion.flags import did_you_mean, parse_train, walk, with_seed
 from apportion.presets import PRESETS
 from apportion.types import UserError
 
@@ -89,7 +89,7 @@ def test_names_of_runs_tell_them_apart():
     [
         ("--env X --polyek .9", "unknown flag --polyek; did you mean --polyak?"),
         ("--env X --rrd_bias_corection=True", "did you mean --rrd-bias-correction?"),
-        ("--env X --alg rdd", "--alg rdd: choose from rrd, rd, ircr, uniform, none; did you mean rd?"),
+        ("--env X --alg rdd", "--alg rdd: choose from rrd, rd, ircr, uniform, none, model; did you mean rd?"),
         ("--env X --basis-alg sca", "--basis-alg sca: choose from sac, td3, ddpg, dqn"),
         ("--env X --target men", "choose from mean, sum; did you mean mean?"),
         ("rrd-scc --env X", "no preset named 'rrd-scc'; did you mean rrd-sac?"),
@@ -137,7 +137,7 @@ def test_one_seed_of_several_is_an_ordinary_run_with_the_same_settings():
 
 
 def test_the_last_mention_of_a_flag_counts():
-    assert _walk(["--steps", "1", "--steps", "2"], {"steps": int}) == {"steps": ["2"]}
+    assert walk(["--steps", "1", "--steps", "2"], {"steps": int}, "apportion train") == {"steps": ["2"]}
 
 
 def test_help_lists_the_chosen_agents_flags_with_their_meaning(capsys):

@@ -10,7 +10,7 @@ from apportion.types import UserError
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: RewardConfig("rrdx"), "--alg rrdx: choose from rrd, rd, ircr, uniform, none"),
+        (lambda: RewardConfig("rrdx"), "--alg rrdx: choose from rrd, rd, ircr, uniform, none, model"),
         (lambda: RewardConfig(target="max"), "--target max: choose from mean, sum"),
         (lambda: SACConfig(critic_loss="l1"), "--critic-loss l1: choose from mse, huber"),
         (lambda: OnlineConfig("Reacher-v5", env_type="x"), "--env-type x: choose from ep_rews, normal"),

@@ -156,7 +156,7 @@ def test_a_first_interrupt_is_acknowledged_at_once_and_the_run_saved(name, tmp_p
 def test_a_run_under_nohup_does_not_hear_that_its_terminal_is_gone():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with online._interrupts(print) as stopping:
+        with online.interrupts(print) as stopping:
             os.kill(os.getpid(), signal.SIGHUP)
         assert not stopping.is_set()
     finally:

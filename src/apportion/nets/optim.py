@@ -17,15 +17,26 @@ class Adam:
     one graph. Same numbers: see the tests.
     """
 
-    def __init__(self, params: Sequence[nn.Parameter], lr: float, eps: float = 1e-8, max_grad_norm: float = 0.0):
+    def __init__(
+        self,
+        params: Sequence[nn.Parameter],
+        lr: float,
+        eps: float = 1e-8,
+        max_grad_norm: float = 0.0,
+        weight_decay: float = 0.0,  # decoupled (Loshchilov & Hutter 2019)
+    ):
         self.params, self.lr, self.eps, self.max_grad_norm = list(params), lr, eps, max_grad_norm
+        self.weight_decay = weight_decay
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.params]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in self.params]
         self.steps = [torch.zeros((), device=p.device) for p in self.params]
 
     def minimize(self, loss: Tensor) -> None:
         """One step down the gradient of `loss`; gradients of nothing but these parameters are computed."""
-        grads = list(torch.autograd.grad(loss, self.params))
+        self.step(list(torch.autograd.grad(loss, self.params)))
+
+    def step(self, grads: list[Tensor]) -> None:
+        """One step down `grads`, one for each parameter, in their order."""
         with torch.no_grad():
             if self.max_grad_norm > 0:
                 norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
@@ -46,7 +57,8 @@ class Adam:
                 beta1=0.9,
                 beta2=0.999,
                 lr=self.lr,
-                weight_decay=0.0,
+                weight_decay=self.weight_decay,
+                decoupled_weight_decay=self.weight_decay > 0,
                 eps=self.eps,
                 maximize=False,
             )

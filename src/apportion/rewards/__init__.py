@@ -7,6 +7,7 @@ import torch
 from apportion.config import RewardConfig
 from apportion.nets.normalizer import RunningNorm
 from apportion.rewards.decomposition import Decomposition
+from apportion.rewards.fitted import Fitted, load_fitted
 from apportion.rewards.ircr import IRCR
 from apportion.rewards.source import Given, RewardMethod, Uniform
 from apportion.types import Spec
@@ -25,6 +26,8 @@ def make_method(
             return Uniform()
         case "none":
             return Given()
+        case "model":
+            return load_fitted(config.model, spec, config.model_task, device)
 
 
-__all__ = ["IRCR", "Decomposition", "Given", "RewardMethod", "Uniform", "make_method"]
+__all__ = ["IRCR", "Decomposition", "Fitted", "Given", "RewardMethod", "Uniform", "make_method"]

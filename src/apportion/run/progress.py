@@ -18,7 +18,8 @@ _NAMES = {
     "reward/R_loss": "R_loss",
     "reward/R_var": "R_var",
 }
-_SHORT = ("episodes", "return", "evaluation/return", "reward/R_loss", "agent/q_loss")  # what a plain line has room for
+# what a plain line has room for
+_SHORT = ("episodes", "return", "evaluation/return", "reward/R_loss", "agent/q_loss", "loss", "val/loss", "val/auroc")
 
 
 class Progress:
@@ -92,7 +93,7 @@ class Progress:
         head = {"steps": f"{self._step:,} of {self.total_steps:,} ({self._step / max(1, self.total_steps):.0%})"}
         speed = self.steps_per_second
         if speed > 0:
-            left = _duration((self.total_steps - self._step) / speed)
+            left = duration((self.total_steps - self._step) / speed)
             head |= {"steps/s": number(speed), "time left": left}
         return head
 
@@ -120,7 +121,8 @@ def number(x: float | int) -> str:
     return f"{x:.2f}" if abs(x) >= 10 else f"{x:.4g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """1:05:09 or 5:09."""
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

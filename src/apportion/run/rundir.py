@@ -24,9 +24,10 @@ from apportion.types import UserError
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "apportion")
 # what a run has made by its first checkpoint, as paths inside it
 _MADE_EARLY = re.compile(
-    r"(config|run)\.json(\.tmp)?|lock|(metrics|timing|evaluations)\.jsonl(\.tmp)?"
+    r"(config|run|split)\.json(\.tmp)?|lock|(metrics|timing|evaluations)\.jsonl(\.tmp)?"
     r"|checkpoints(/step_\d+\.tmp(/\w+\.(json|safetensors))?)?"
     r"|replay(/episodes_\w+\.safetensors(\.tmp)?)?|credit(/step_\d+\.safetensors)?|events(/events\.out\.tfevents\.[^/]+)?"
+    r"|cache(/demos(\.tmp)?(/[\w.-]+\.(bin|json|json\.tmp))?)?"
 )
 
 

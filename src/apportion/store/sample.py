@@ -91,7 +91,7 @@ def subsets(
     _need_episode(store)
     at = store.position(_below(store.n_transitions, m, rng)) if by == "length" else _below(store.n_episodes, m, rng)
     length = store.lengths[at]
-    step = _choose_steps(length, int(length.max()) if k is None else k, rng)
+    step = choose_steps(length, int(length.max()) if k is None else k, rng)
     mask = step < length[:, None]
     return store.gather(at, np.where(mask, step, 0), mask)
 
@@ -109,7 +109,7 @@ def _below(bound: int | np.ndarray, shape: int | tuple[int, ...], rng: np.random
     return (rng.random(shape) * bound).astype(np.int64)
 
 
-def _choose_steps(length: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+def choose_steps(length: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     """(m, k) sorted steps: all the steps where T <= k (numbers >= T fill the rest), else k distinct ones."""
     shortest, longest = int(length.min()), int(length.max())
     if longest <= k:

@@ -22,7 +22,7 @@ from apportion.config import OnlineConfig
 from apportion.envs.collect import ActionMap
 from apportion.envs.faults import check_finite, said
 from apportion.envs.make import make_one, step_limit
-from apportion.rewards import Decomposition, RewardMethod
+from apportion.rewards import Decomposition, Fitted, RewardMethod
 from apportion.rewards.audit import audit
 from apportion.rng import Streams
 from apportion.types import Spec, UserError
@@ -109,6 +109,8 @@ def act_greedily(agent: Agent, obs: np.ndarray, device: torch.device) -> np.ndar
 
 def learned_rewards(method: RewardMethod, traces: list[Trace], device: torch.device) -> list[np.ndarray] | None:
     """The learned reward (T,) of each step of each episode; None where nothing is learned."""
+    if isinstance(method, Fitted):  # as if no episode had terminated: a trace does not say
+        return [method.rewards(trace.obs, trace.act, terminated=False) for trace in traces]
     if not isinstance(method, Decomposition):
         return None
     out = []

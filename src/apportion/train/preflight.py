@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 
+import torch
+
 from apportion.config import OnlineConfig
 from apportion.envs.make import check_agent, make_one, spec_of, step_limit
 from apportion.fast.compile import check_compiler
+from apportion.rewards.demo_model import DemoReward
+from apportion.rewards.fitted import load_fitted
 from apportion.run.sinks import NAMES
 from apportion.train.session import check_subset_size, torch_device
-from apportion.types import UserError
+from apportion.types import Spec, UserError
 
 
 def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
@@ -21,13 +25,15 @@ def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
         )
     env = make_one(config.env, config.env_type == "ep_rews")
     try:
-        check_agent(spec_of(env), config.basis_alg)
-        limit = step_limit(env)
+        spec, limit = spec_of(env), step_limit(env)
+        check_agent(spec, config.basis_alg)
     finally:
         env.close()
     check_subset_size(config, limit)
     _check_buffer(config, limit)
     device = torch_device(config.device)
+    if config.reward.alg == "model":
+        _check_model(config, spec, device)
     if config.compile:
         check_compiler(device)
     for name in log:
@@ -35,6 +41,15 @@ def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
             raise UserError(f"--log {name} is unknown: choose from {', '.join(NAMES)}")
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--log {name} needs a package that is missing: pip install 'apportion[{name}]'")
+
+
+def _check_model(config: OnlineConfig, spec: Spec, device: torch.device) -> None:
+    model = load_fitted(config.reward.model, spec, config.reward.model_task, device).model
+    if isinstance(model, DemoReward) and model.config.is_potential and model.config.gamma != config.gamma:
+        raise UserError(
+            f"--gamma {config.gamma}: the potential in {config.reward.model} was made for an agent with --gamma "
+            f"{model.config.gamma}: take that one"
+        )
 
 
 def _check_buffer(config: OnlineConfig, limit: int | None) -> None:

@@ -15,7 +15,7 @@ from apportion.config import OnlineConfig, from_json
 from apportion.envs.collect import Collector
 from apportion.envs.make import check_agent, make_one, make_vector, resolve, spec_of, step_limit
 from apportion.nets.normalizer import RunningNorm
-from apportion.rewards import Decomposition, RewardMethod, make_method
+from apportion.rewards import Decomposition, Fitted, RewardMethod, make_method
 from apportion.rng import Streams
 from apportion.run import checkpoint
 from apportion.run.metrics import Accumulator
@@ -60,10 +60,11 @@ class Session:
 
     def take(self, episode: Episode) -> None:
         """A closed episode becomes material for everyone who learns from it."""
-        self.store.add(episode)
+        method = self.policy.method
+        self.store.add(method.paid(episode) if isinstance(method, Fitted) else episode)
         if self.policy.norm is not None:
             self.policy.norm.observe(torch.from_numpy(episode.obs))
-        self.policy.method.closed(episode)
+        method.closed(episode)
         self.recent = [*self.recent, episode.episode_return][-RECENT:]
 
 
