@@ -51,7 +51,7 @@ types: install-dev
 
 # the tests that train for minutes
 check-long: install-dev
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[trackio]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[check]'
 	$(BIN)/pytest -m long -n $(WORKERS)
 
 # the numbers in docs/results: speed against stable-baselines3, memory

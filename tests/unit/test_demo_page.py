@@ -140,8 +140,8 @@ def test_rerun_is_named_where_it_is_missing(run, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "x.rrd").exists()
 
 
+@pytest.mark.long  # for the package that `make check-long` installs
 def test_a_rerun_recording_is_written_whole(run, tmp_path, capsys):
-    pytest.importorskip("rerun")
     out = tmp_path / "x.rrd"
     assert main(["report", str(run), "--rerun", str(out)]) == 0
     assert out.read_bytes().startswith(b"RRF")

@@ -26,7 +26,7 @@ from records_for_tests import (
 
 def minari_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> tuple[Path, list]:
     """A dataset of 2 episodes written by the minari package, and its buffers."""
-    minari = pytest.importorskip("minari")
+    import minari
     from gymnasium import spaces
     from minari.data_collector import EpisodeBuffer
 

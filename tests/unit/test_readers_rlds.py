@@ -77,8 +77,10 @@ def test_checksums_are_those_of_the_format(tmp_path: Path):
     assert damage == "" and [read_record(file, *place) for place in offsets] == [b"first", b"", b"third"]
 
 
+@pytest.mark.long  # for the package that `make check-long` installs
 def test_the_parser_agrees_with_tensorflow_datasets():
-    features = pytest.importorskip("tensorflow_datasets.core.features")
+    from tensorflow_datasets.core import features
+
     oracle = features.FeaturesDict.from_config(str(PAIR / "libero_spatial_no_noops" / "1.0.0"))
     demos = RldsSet(PAIR / "libero_spatial_no_noops")
     for index in range(len(demos)):
