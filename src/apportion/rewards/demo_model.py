@@ -98,7 +98,7 @@ class DemoReward(nn.Module):
             return None
         rows = np.arange(self._rows(demo))
         out = self._evaluate(demo, rows, np.maximum(rows - 1, 0))
-        return (out * self.scale if self.config.decomposes else out.sigmoid()).numpy()
+        return (out * float(self.scale) if self.config.decomposes else out.sigmoid()).numpy()
 
     def score(self, demo: Demo) -> float:
         """What ranks episodes, with no look at their labels: the predicted return, or the last state's potential."""
@@ -119,7 +119,7 @@ class DemoReward(nn.Module):
 
     def _raw(self, demo: Demo) -> np.ndarray:
         here = np.arange(demo.length)
-        return (self._evaluate(demo, here, np.minimum(here + 1, self._rows(demo) - 1)) * self.scale).numpy()
+        return (self._evaluate(demo, here, np.minimum(here + 1, self._rows(demo) - 1)) * float(self.scale)).numpy()
 
     def _rows(self, demo: Demo) -> int:
         return demo.observations if demo.proprio or not demo.images else len(next(iter(demo.images.values())))
