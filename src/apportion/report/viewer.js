@@ -2,7 +2,7 @@
 // Plays the episodes of a report page. Everything from the data reaches the page as text or as canvas strokes.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const PAD = { left: 58, right: 14, top: 26, gap: 34, bottom: 26 };
+const PAD = { left: 70, right: 14, top: 26, gap: 34, bottom: 26 };
 const MINUS = "\u2212";
 const state = { episode: 0, step: 0, playing: false, clock: 0, owed: 0 };
 let episode = DATA.episodes[0];

@@ -203,7 +203,8 @@ def warnings(found: dict[str, Any]) -> list[str]:
         else:
             said.append("No episode says whether it succeeded: AUROC and VOC by outcome are not defined.")
     elif area["low"] is None or area["low"] <= 0.5:
-        said.append("The score does not tell success from failure: its AUROC is no better than chance (.5).")
+        count = found["successes"] + found["failures"]
+        said.append(f"On these {count} episodes the score's AUROC cannot be told from chance (.5).")
     else:
         beaten = [name for name in ("task", "length") if not _above(gain[name], 0.0)]
         said += [f"The score ranks no better than the episode's {name} alone." for name in beaten]
