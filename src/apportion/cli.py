@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from apportion.ending import ended, guarded, with_way_back
 
 if TYPE_CHECKING:
     from apportion.flags import TrainRequest
     from apportion.types import Episode, Spec
-
-T = TypeVar("T")
 
 HELP = """\
 usage: apportion VERB [...]
@@ -59,32 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: VERBS[words[0]](words[1:]))
 
 
-def guarded(verb: Callable[[], int]) -> int:
-    """Run `verb`; a user's slip, Ctrl-C and a closed pipe end in one line and an exit code, not in a traceback.
-
-    With APPORTION_TRACEBACK set, the line of a slip comes after its traceback: for those who write environments.
-    """
-    try:
-        return verb()
-    except KeyboardInterrupt as stop:
-        print(f"\napportion: stopped{f': {stop}' if str(stop) else ''}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
-        return 141
-    except Exception as error:
-        from apportion.types import UserError
-
-        if not isinstance(error, UserError):
-            raise
-        if os.environ.get("APPORTION_TRACEBACK"):
-            import traceback
-
-            traceback.print_exc()
-        print(f"apportion: {error}", file=sys.stderr)
-        return 2
-
-
 def _unknown(word: str) -> int:
     import difflib
 
@@ -108,25 +81,6 @@ def _train(argv: list[str]) -> int:
         run, lambda: train_online(request.config, run, log=request.options.sinks, command=["apportion", "train", *argv])
     )
     return ended(run)
-
-
-def with_way_back(run: Path, work: Callable[[], T]) -> T:
-    """Do `work`; after Ctrl-C say how to go on, if there is anything to go on with."""
-    try:
-        return work()
-    except KeyboardInterrupt:
-        pattern = "checkpoints/step_*/manifest.json"
-        kept = any(run.glob(pattern)) or (run / "seeds.json").exists() or any(run.glob(f"seed_*/{pattern}"))
-        raise KeyboardInterrupt(
-            f"go on with apportion resume {run}" if kept else "before the first checkpoint"
-        ) from None
-
-
-def ended(run: Path) -> int:
-    """Exit code of a run that returned: after a first Ctrl-C it has saved, said so, and is not finished."""
-    import json
-
-    return 0 if json.loads((run / "run.json").read_text()).get("finished") else 130
 
 
 def _train_seeds(request: TrainRequest) -> int:

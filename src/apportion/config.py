@@ -230,7 +230,7 @@ class OnlineConfig:
 class FitConfig:
     """One run of `apportion fit`: a reward model from recorded episodes.
 
-    Empty lists and "auto" are settled when the data is opened (`apportion.train.offline.settled`).
+    Empty lists and "auto" are settled when the data is opened (`apportion.data.as_store.settled`).
     """
 
     data: str  # demonstrations: LIBERO, RLDS, LeRobot, Minari, or a store
@@ -292,6 +292,8 @@ class FitConfig:
             raise UserError(f"--image-size {self.image_size}: the network takes 84 to 128 pixels")
         if self.features not in ("auto", "proprio", "pixels") and not self.features.startswith("feature:"):
             raise UserError(f"--features {self.features}: choose from auto, proprio, pixels, feature:KEY")
+        if self.bf16 and self.decomposes and self.is_potential:
+            raise UserError("--bf16 keeps 3 digits of a potential, too few for its differences: leave it out here")
         if self.dropout == 1 or self.val_share == 1:
             raise UserError("--dropout and --val-share must be below 1: nothing would be left to learn from")
 

@@ -105,7 +105,7 @@ def _check_flags(given: dict[str, list[str]], method: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Fit as the command line says. Returns the exit code."""
-    from apportion.cli import ended, with_way_back
+    from apportion.ending import ended, with_way_back
 
     request = parse_fit(argv)
     from apportion.train.offline import fit

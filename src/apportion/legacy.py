@@ -79,7 +79,7 @@ def parse(argv: Sequence[str]) -> tuple[OnlineConfig, str, LegacyOptions]:
 
 def main(argv: Sequence[str]) -> int:
     """Train as the old command line says. Returns the exit code."""
-    from apportion.cli import ended, guarded, with_way_back
+    from apportion.ending import ended, guarded, with_way_back
 
     def work() -> int:
         config, name, options = parse(argv)

@@ -21,7 +21,6 @@ from apportion.legacy import run_name_of, truth
 from apportion.types import UserError
 
 _COUNTS = {"epochs": 10, "cycles": 50, "iterations": 100, "train_batches": 50}  # gradient steps: their product
-_WITHOUT_MEANING = ("basis_alg", "env_type", "rrd_reward_only", "batch_size", "libero_image_size")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     """Fit as the old command line says. Returns the exit code."""
     if not is_libero(argv) and not any(arg in ("-h", "--help") for arg in argv):
         return legacy.main(argv)
-    from apportion.cli import ended, guarded, with_way_back
+    from apportion.ending import ended, guarded, with_way_back
 
     def work() -> int:
         request = parse(argv)

@@ -78,7 +78,7 @@ def test_the_doctor_stops_a_success_only_set_and_passes_one_with_failures(capsys
     code, out, _ = run(capsys, "doctor", successes)
     assert code == 1 and out.startswith("STOP All 4 returns are 1 (only successes, no failures)")
     assert f"-> apportion data convert {successes} NEW --to store --add-failures ROLLOUTS" in out
-    assert f"or apportion fit --data {successes} --method progress --rewind --prefixes" in out
+    assert f"or apportion fit --data {successes} --method progress --rewind" in out
     assert "training rrd would be meaningless" in out
     code, out, _ = run(capsys, "convert", successes, tmp_path / "both", "--to", "store", "--add-failures", failures)
     assert code == 0 and "14 episodes" in out and "failures   10 of them" in out

@@ -34,7 +34,7 @@ def test_every_field_is_one_flat_flag():
         "--data D --method rrd --return column:stage --form potential --gamma 0.9 --success-bonus 2 --no-failures "
         "--rewind --features proprio --proprio state,joint_state --image-size 84 --condition words --no-actions "
         "--target sum --rrd-batch-size 64 --rrd-sample-size 16 --rrd-bias-correction --r-lr 1e-3 --r-hidden 64 32 "
-        "--weight-decay 0.1 --dropout 0.1 --steps 1e4 --val-share 0.1 --split task --patience 3 --device cuda:1 --bf16"
+        "--weight-decay 0.1 --dropout 0.1 --steps 1e4 --val-share 0.1 --split task --patience 3 --device cuda:1"
     )
     assert (config.return_, config.form, config.gamma, config.success_bonus) == ("column:stage", "potential", 0.9, 2.0)
     assert (config.failures, config.rewind, config.proprio) == (False, True, ("state", "joint_state"))
@@ -44,7 +44,7 @@ def test_every_field_is_one_flat_flag():
         16,
         True,
     )
-    assert (config.r_hidden, config.steps, config.split, config.bf16) == ((64, 32), 10_000, "task", True)
+    assert (config.r_hidden, config.steps, config.split, config.bf16) == ((64, 32), 10_000, "task", False)
 
 
 def test_presets_change_the_defaults_and_flags_the_presets():
@@ -132,3 +132,9 @@ def test_another_env_is_an_environment(capsys):
     assert "--epochs=0: at least 1" in capsys.readouterr().err
     assert legacy_libero.main(["--env", "libero-11"]) == 2
     assert "did you mean libero-10?" in capsys.readouterr().err
+
+
+def test_differences_of_potentials_are_not_taken_in_bfloat16():
+    with pytest.raises(UserError, match="--bf16 keeps 3 digits"):
+        FitConfig("D", form="potential", bf16=True)
+    assert FitConfig("D", method="success", bf16=True).is_potential  # its loss looks at phi, not at differences

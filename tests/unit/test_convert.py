@@ -1,6 +1,7 @@
 """From one format to another and back: what is written is what was read, or nothing is."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from apportion.data.agree import Options
 from apportion.data.convert import convert
+from apportion.data.libero import LiberoSet
 from apportion.data.open import open_demos
 from apportion.data.schema import BadDemo, episodes
 from apportion.data.store import DemoStore
@@ -18,6 +20,7 @@ from apportion.data.write_libero import write_libero
 from apportion.data.write_rlds import write_rlds
 from apportion.types import UserError
 from demos_for_tests import demo, same, store, with_rewards
+from records_for_tests import HDF5
 
 TASKS = ("lift the cup", "KITCHEN_SCENE1_open_the_drawer")
 
@@ -270,7 +273,7 @@ def test_places_that_cannot_be_are_refused_first(tmp_path):
 FULL = """
 import resource, sys
 from pathlib import Path
-from apportion.cli import guarded
+from apportion.ending import guarded
 from apportion.data.agree import Options
 from apportion.data.convert import convert
 from apportion.data.store import DemoStore
@@ -317,3 +320,15 @@ def test_writers_hold_one_episode_at_a_time(tmp_path):
 
     for number, write in enumerate((write_libero, write_rlds)):
         write(stream(), source.info, tmp_path / f"dst{number}")
+
+
+def test_a_set_added_twice_keeps_every_source_apart(tmp_path):
+    source = store(tmp_path / "src", made(2))
+    again = store(tmp_path / "again", made(2))
+    convert([source, again, again], tmp_path / "dst", Options())
+    assert len({d.source for d in episodes(DemoStore(tmp_path / "dst"))}) == 6
+
+
+def test_one_file_may_be_converted_beside_itself(tmp_path):
+    file = shutil.copyfile(next(HDF5.glob("*.hdf5")), tmp_path / "mine.hdf5")
+    assert convert([LiberoSet(file)], tmp_path / "dst", Options()).episodes == len(LiberoSet(file))

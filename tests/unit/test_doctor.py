@@ -32,6 +32,7 @@ def test_only_successes_of_several_lengths_stop_a_decomposition_and_say_what_it_
     assert "All 6 returns are 1 (only successes, no failures)" in finding.what
     assert finding.evidence["shortest"] == 10 and finding.evidence["longest"] == 20
     assert finding.remedy[0] == "apportion data convert SRC NEW --to store --add-failures ROLLOUTS"
+    assert finding.remedy[1] == "apportion fit --data SRC --method progress --rewind"  # fit refuses --prefixes there
     assert "r = 1/T, between 0.0500 (T = 20) and 0.1000 (T = 10)" in lessons["rrd"]
     assert "never finishes" in lessons["rrd"] and "P(success) = 1 everywhere" in lessons["success"]
 

@@ -29,7 +29,8 @@ from transformers import (
 )
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-from apportion.nets.encoders import WORDS, Encoder, encode_instructions, load_encoder, masked_mean
+from apportion.nets.encoders import WORDS, encode_instructions, load_encoder
+from apportion.nets.pooled import Encoder, masked_mean
 from apportion.types import UserError
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), dtype=np.uint8))

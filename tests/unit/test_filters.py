@@ -134,3 +134,9 @@ def test_resizing_averages_instead_of_skipping_pixels():
     small = filters.resize(replace(demo(0), images={"image": stripes}), {"image": (4, 8)}).images["image"]
     assert small.shape == (1, 4, 8, 3)
     assert np.abs(small.astype(int)[:, :, 1:-1] - 127).max() < 12
+
+
+def test_graded_rewards_do_not_say_when_an_episode_succeeded():
+    graded = with_rewards(demo(0, 4), [0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(UserError, match="graded"):
+        filters.stop_at_success(graded)

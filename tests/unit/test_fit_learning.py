@@ -75,7 +75,7 @@ def test_success_alone_teaches_rrd_the_constant_one_over_t(tmp_path):
     reward = np.concatenate([session.reward.rewards(d) for d in demos])
     assert reward.mean() == pytest.approx(0.1, abs=0.005)
     assert reward.std() < 0.02  # and falling: 1/T is the only reward without any error
-    assert survival(session, reward) is not None
+    assert survival(reward) is not None
 
 
 def test_success_with_failures_separates_them(tmp_path):

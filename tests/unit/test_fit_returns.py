@@ -66,3 +66,16 @@ def test_slips_say_what_there_is(tmp_path):
         episode_return(demo(0), "sucess")
     with pytest.raises(UserError, match="does not say whether it succeeded"):
         episode_return(replace(demo(0), success=None), "success")
+
+
+def test_a_column_with_a_nan_is_named_and_spoils_no_other_episode(tmp_path):
+    demos = three()
+    phase = demos[1].extra["phase"].astype(np.float32)
+    demos = [replace(d, extra={"phase": d.extra["phase"].astype(np.float32)}) for d in demos]
+    phase[1] = np.nan
+    demos[1] = replace(demos[1], extra={"phase": phase})
+    with pytest.raises(UserError, match="episode 1: --return column:phase is nan"):
+        store_returns(store(tmp_path / "s", demos), "column:phase")
+    with pytest.raises(UserError, match="is nan"):
+        episode_return(demos[1], "column:phase")
+    assert np.isfinite(episode_return(demos[2], "column:phase"))

@@ -209,3 +209,33 @@ def test_a_link_out_of_a_file_is_not_written_through(tmp_path):
         add_column(libero, tmp_path / "theirs.hdf5", tmp_path / "out.hdf5", "x", column, column, "")
     with h5py.File(tmp_path / "mine.hdf5") as handle:
         assert list(handle["data/demo_0"]) == ["actions"]
+
+
+def test_several_sets_are_labelled_one_at_a_time_and_stay_as_they_are(tmp_path, capsys):
+    sets = tmp_path / "libero"
+    for suite in ("libero_90", "libero_10"):
+        (sets / suite).mkdir(parents=True)
+        shutil.copyfile(next(HDF5.glob("*.hdf5")), sets / suite / "lift_demo.hdf5")
+    first = open_demos(sets / "libero_90").read(0, "none")
+    run = fitted_run(tmp_path / "run", reward_model(first, suite="libero-100", data=str(sets)))
+    before = digests(sets)
+    assert main(["label", "--model", str(run), "--data", str(sets), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "label one at a time" in said and str(sets / "libero_90") in said
+    assert digests(sets) == before and not (tmp_path / "out").exists()
+    part = str(sets / "libero_10")
+    assert main(["label", "--model", str(run), "--data", part, "--out", str(tmp_path / "out")]) == 0
+
+
+def test_files_outside_of_the_copy_are_never_written_to(tmp_path):
+    from apportion.data.columns import add_column
+    from apportion.data.schema import Source
+
+    (tmp_path / "set").mkdir()
+    shutil.copyfile(next(HDF5.glob("*.hdf5")), tmp_path / "set" / "a.hdf5")
+    before = digests(tmp_path)
+    for path in (str(tmp_path / "set" / "a.hdf5"), "../set/a.hdf5"):
+        column = {Source(path, 0, "demo_0"): np.zeros(2, np.float32)}
+        with pytest.raises(UserError, match="only files of the copy"):
+            add_column(LiberoSet(HDF5).info, tmp_path / "set", tmp_path / "out", "x", column, column, "")
+    assert digests(tmp_path) == before

@@ -137,3 +137,13 @@ def test_episodes_shown_are_the_best_the_worst_and_those_between_of_each_outcome
     assert choose(scores, success, 5) == [0, 1, 2, 4, 5]  # of 0.1 0.3 0.5 0.9: the ends, and one of the middle
     assert choose(scores, success, 99) == [0, 1, 2, 3, 4, 5]
     assert choose([0.5, 0.4], [None, None], 1) == [1]
+
+
+def test_the_bonus_of_a_success_is_no_merit_of_the_model(arm, tmp_path):
+    model = reward_model(made_up()[0], method="progress", data=str(arm))
+    use = open_use(fitted_run(tmp_path / "shaped", model, [0], [4]), None)
+    episode = use.read(4)
+    assert episode.success
+    found = judge(use, episode, ["reward"]).reward
+    np.testing.assert_array_equal(found[:-1], model.rewards(episode)[:-1])
+    assert model.rewards(episode)[-1] - found[-1] == pytest.approx(model.config.success_bonus)

@@ -24,7 +24,11 @@ def open_any(path: str, suite: str = "") -> DemoSet:
 
 
 def located(config: FitConfig) -> FitConfig:
-    """`config` with the suite's own path, where it lies in one place (libero-100 may lie in two). Raises UserError."""
+    """`config` with the absolute path of its data, and of its suite where that lies in one place. Raises UserError.
+
+    A run may be resumed or audited from anywhere; libero-100 may lie in two places.
+    """
+    config = replace(config, data=str(Path(config.data).resolve()))
     if not config.suite:
         return config
     from apportion.data.open import find_suite

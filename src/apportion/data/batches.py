@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from apportion.data.clips import Clips, path
-from apportion.data.schema import Demo
+from apportion.data.schema import Demo, DemoSet, Frames
 from apportion.data.store import DemoStore
 from apportion.store.sample import choose_steps
 from apportion.types import UserError
@@ -211,11 +211,14 @@ def demo_vector(demo: Demo, inputs: Inputs) -> np.ndarray:
     return np.concatenate([np.zeros((rows, 0), np.float32), *parts], 1).astype(np.float32)
 
 
-def read_demo(store: DemoStore, index: int, inputs: Inputs) -> Demo:
-    """Episode `index` with everything that a model with these `inputs` needs, cached features included."""
-    demo = store.read(index, "all" if inputs.cameras else "none")
-    if inputs.feature:
-        low = int(store.start[index])
-        rows = feature_column(store, inputs.feature)[low : low + int(store.rows[index])]
+def read_demo(demos: DemoSet, index: int, inputs: Inputs, frames: Frames = "none") -> Demo:
+    """Episode `index` with everything that a model with these `inputs` needs, and `frames`, whichever is more.
+
+    Cached features are included where `demos` is a store.
+    """
+    demo = demos.read(index, "all" if inputs.cameras else frames)
+    if inputs.feature and isinstance(demos, DemoStore):
+        low = int(demos.start[index])
+        rows = feature_column(demos, inputs.feature)[low : low + int(demos.rows[index])]
         demo.proprio[f"feature:{inputs.feature}"] = np.asarray(rows, np.float32)
     return demo

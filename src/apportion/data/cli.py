@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion.flags import Parser, did_you_mean
+from apportion.data.set_flags import open_set, set_parser
+from apportion.flags import did_you_mean
 from apportion.types import UserError
 
 if TYPE_CHECKING:
@@ -40,25 +40,6 @@ def main(argv: Sequence[str]) -> int:
     if words[0] not in VERBS:
         raise UserError(f"unknown verb {words[0]!r}{did_you_mean(words[0], VERBS)} (see apportion data --help)")
     return VERBS[words[0]](words[1:])
-
-
-def set_parser(verb: str, about: str) -> Parser:
-    """A parser with what all verbs share."""
-    parser = Parser(f"apportion data {verb}", about)
-    parser.add_argument("path", type=Path, help="file or folder of episodes")
-    parser.add_argument("--suite", help="of a folder with several LIBERO suites, this one: libero-spatial, libero-10")
-    parser.add_argument(
-        "--timing", choices=("before", "after"), help="observations in HDF5 files are from before or after the action"
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="go on without episodes that cannot be read")
-    return parser
-
-
-def open_set(args: Namespace) -> DemoSet:
-    """The set that is the first argument, opened as the flags say."""
-    from apportion.data.open import open_demos, open_suite
-
-    return open_suite(args.path, args.suite, args.timing) if args.suite else open_demos(args.path, args.timing)
 
 
 def _summaries(

@@ -12,7 +12,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ def add_column(
     one sentence kept with it. Raises UserError where `out` exists or lies in `source`, the column exists, or the disk
     is full.
     """
+    for path in {episode.path for episode in values}:
+        if info.format != "store" and (PurePath(path).is_absolute() or ".." in PurePath(path).parts):
+            raise UserError(f"{path} does not lie in {source}: only files of the copy are written to")
     with copied(source, out) as copy:
         match info.format:
             case "libero" | "minari":

@@ -15,7 +15,8 @@ import numpy as np
 
 from apportion.data import filters
 from apportion.data.agree import Options, agreed
-from apportion.data.schema import BadDemo, Demo, DemoSet, Frames, SetInfo
+from apportion.data.libero import LiberoSet
+from apportion.data.schema import BadDemo, Demo, DemoSet, Frames, SetInfo, Source
 from apportion.data.store import StoreWriter
 from apportion.run.files import full_disk
 from apportion.types import UserError
@@ -92,6 +93,8 @@ def _place(path: Path, sources: Sequence[DemoSet]) -> None:
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already: remove it, or give another place")
     for source in sources:
+        if isinstance(source, LiberoSet) and source.path.is_file():
+            continue  # nothing can lie inside of it
         if Path(source.info.path).resolve() in path.resolve().parents:
             raise UserError(f"{path} lies inside {source.info.path}, which it is made from: give a place outside")
     if not path.resolve().parent.is_dir():
@@ -227,6 +230,7 @@ def _stream(
     factors, left = [_factor(source, options) for source in sources], Counter(plan.tasks)
     sizes = {name: (camera.height, camera.width) for name, camera in info.cameras.items()}
     frames: Frames = "all" if info.cameras else "none"
+    seen: set[Source] = set()
     for where in plan.kept:
         try:
             demo = _read(sources, where, info, options, frames)
@@ -240,6 +244,9 @@ def _stream(
         demo, noops = _shortened(demo, factors[where[0]], options)
         demo = replace(demo, extra={name: demo.extra[name] for name in plan.extra})
         demo = filters.resize(filters.turn(demo, options.rotate_180, options.flip), sizes)
+        while demo.source in seen:  # sets of one name, or one set twice: an episode is known by its source
+            demo = replace(demo, source=replace(demo.source, path=f"{where[0]}/{demo.source.path}"))
+        seen.add(demo.source)
         result.episodes += 1
         result.steps += demo.length
         result.noops += noops

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from apportion.data.agree import Options
-from apportion.data.cli import open_set, set_parser
 from apportion.data.convert import Result, convert, size_on_disk
 from apportion.data.open import open_demos
+from apportion.data.set_flags import open_set, set_parser
 from apportion.flags import Parser
 from apportion.types import UserError
 

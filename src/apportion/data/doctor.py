@@ -155,7 +155,7 @@ def _constant(case: Case, evidence: dict[str, float | int | str]) -> Finding:
     else:
         what = f"{said}: r = {value:g}/T has no error at all, so a decomposition learns the length at best."
     level: Level = "warning" if made or case.method == "progress" else "stop"
-    fit = f"apportion fit --data {case.path} --method progress --rewind --prefixes"
+    fit = f"apportion fit --data {case.path} --method progress --rewind"
     return Finding(level, "constant-return", what, evidence, (*_more(case), *(() if made else (fit,))))
 
 

@@ -23,7 +23,7 @@ import torch
 
 from apportion.data.schema import Demo, SetInfo
 from apportion.data.store import DemoStore
-from apportion.nets.encoders import Encoder
+from apportion.nets.pooled import Encoder
 from apportion.run.files import full_disk, sync_directory, write_json
 from apportion.types import UserError
 

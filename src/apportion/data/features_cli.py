@@ -15,7 +15,7 @@ from apportion.types import UserError
 if TYPE_CHECKING:
     from apportion.data.features import Turn
     from apportion.data.store import DemoStore
-    from apportion.nets.encoders import Encoder
+    from apportion.nets.pooled import Encoder
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,11 +17,6 @@ _ROTATED: dict[Orientation, Orientation] = {"opengl": "rotated", "rotated": "ope
 _FLIPPED: dict[Orientation, Orientation] = {"opengl": "upright", "upright": "opengl", "unknown": "unknown"}
 
 
-def where(demo: Demo) -> str:
-    """Its file and episode, as every message about it begins."""
-    return f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
-
-
 def still(action: np.ndarray) -> np.ndarray:
     """Which steps are no-ops by openvla's rule, (T,) bool, for actions (T, 7): ||a[:6]|| < 1e-4, gripper unchanged.
 
@@ -45,11 +40,11 @@ def drop_noops(demo: Demo) -> Demo:
     if demo.action.shape[1] != ARM + 1:
         width = demo.action.shape[1]
         raise UserError(
-            f"--drop-noops is for actions of 6 arm deltas and a gripper; those of {where(demo)} have {width} entries"
+            f"--drop-noops is for actions of 6 arm deltas and a gripper; those of {demo.where} have {width} entries"
         )
     keep = ~still(demo.action)
     if not keep.any():
-        raise BadDemo(f"{where(demo)}: all {demo.length} steps are no-ops; leave out --drop-noops, or --skip-bad it")
+        raise BadDemo(f"{demo.where}: all {demo.length} steps are no-ops; leave out --drop-noops, or --skip-bad it")
     kept = np.flatnonzero(keep)
     group = np.maximum(np.cumsum(keep) - 1, 0)
     return _take(demo, kept, group, demo.action[kept])
@@ -63,7 +58,7 @@ def downsample(demo: Demo, factor: int) -> Demo:
     """
     if demo.action.shape[1] != ARM + 1:
         width = demo.action.shape[1]
-        raise UserError(f"--hz adds up 6 arm deltas and keeps a gripper; actions of {where(demo)} have {width} entries")
+        raise UserError(f"--hz adds up 6 arm deltas and keeps a gripper; actions of {demo.where} have {width} entries")
     starts = np.arange(0, demo.length, factor)
     ends = np.minimum(starts + factor, demo.length) - 1
     action = np.add.reduceat(demo.action, starts, axis=0)
@@ -100,10 +95,15 @@ def _merged(demo: Demo, group: np.ndarray, count: int) -> np.ndarray:
 
 
 def stop_at_success(demo: Demo) -> Demo:
-    """`demo` up to the first step with a reward above 0, as the simulator would have ended it: a success."""
+    """`demo` up to the first step with a reward above 0, as the simulator would have ended it: a success.
+
+    Raises UserError for graded rewards: there a reward above 0 is no success.
+    """
     paid = demo.reward > 0
     if not paid.any():
         return demo
+    if len(np.unique(demo.reward)) > 2:
+        raise UserError(f"--stop-at-success: rewards of {demo.where} are graded: none of them says when it succeeded")
     steps = int(np.argmax(paid)) + 1
     rows = steps + 1  # the observation after it, where there was one
     return replace(

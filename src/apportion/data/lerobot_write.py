@@ -88,7 +88,7 @@ class _Writer:
             if features.get(key) != self.features.get(key):
                 here, first = _told(features.get(key)), _told(self.features.get(key))
                 hint = "; drop the episodes whose success is unknown" if key == "next.success" else ""
-                raise BadDemo(f"{_where(demo)}: {key} is {here}, in the first episode {first}{hint}")
+                raise BadDemo(f"{demo.where}: {key} is {here}, in the first episode {first}{hint}")
         number, steps = len(self.entries), demo.length
         task = self.tasks.setdefault(demo.language, len(self.tasks))
         frame = np.arange(steps)
@@ -252,7 +252,7 @@ class _Writer:
 
 def _columns(demo: Demo) -> dict[str, np.ndarray]:
     """Feature -> (T, ...) of everything but pictures and indices."""
-    where, steps = _where(demo), demo.length
+    where, steps = demo.where, demo.length
     last = np.arange(steps) == steps - 1
     columns = {f"observation.{name}": values[:steps] for name, values in demo.proprio.items()}
     columns["action"] = demo.action
@@ -273,12 +273,8 @@ def _images(demo: Demo) -> dict[str, np.ndarray]:
     """Feature -> (T, h, w, 3)."""
     for name, pixels in demo.images.items():
         if len(pixels) < demo.length:
-            raise BadDemo(f"{_where(demo)}: {len(pixels)} frames of camera {name} for {demo.length} steps")
+            raise BadDemo(f"{demo.where}: {len(pixels)} frames of camera {name} for {demo.length} steps")
     return {f"observation.images.{name}": pixels[: demo.length] for name, pixels in demo.images.items()}
-
-
-def _where(demo: Demo) -> str:
-    return f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
 
 
 def _told(feature: Mapping[str, Any] | None) -> str:

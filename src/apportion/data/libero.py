@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from apportion.data.hdf5 import attribute, child, dataset, names, natural, open_hdf5, rows, subgroup
-from apportion.data.schema import BadDemo, Camera, Demo, Frames, Orientation, SetInfo, Source, checked, end_rows
+from apportion.data.schema import (
+    BadDemo,
+    Camera,
+    Demo,
+    Frames,
+    Orientation,
+    SetInfo,
+    Source,
+    checked,
+    end_rows,
+    success_of,
+)
 from apportion.data.spoken import spoken, unquoted
 from apportion.types import UserError
 
@@ -117,7 +128,7 @@ class LiberoSet:
             reward=_flat(reward)[cut:, 0],
             terminated=bool(ended),
             truncated=not ended,
-            success=bool(success) if success is not None else bool(len(reward) and reward[-1] > 0),
+            success=bool(success) if success is not None else success_of(reward),
             language=unquoted(str(attribute(group, "language", where) or file.language)),
             task=str(attribute(group, "task", where) or file.task),
             source=Source(str(file.path.relative_to(self._root)), place, name),

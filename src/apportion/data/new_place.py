@@ -26,7 +26,7 @@ def new_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             try:
                 temporary.mkdir(parents=True)
-            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            except OSError as error:
                 raise UserError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
             yield temporary
             temporary.rename(path)

@@ -131,6 +131,11 @@ class JoinedSet:
     def info(self) -> SetInfo:
         return self._info
 
+    @property
+    def paths(self) -> list[str]:
+        """Where the sets lie."""
+        return [part.info.path for part in self._sets]
+
     def __len__(self) -> int:
         return self._ends[-1]
 

@@ -9,6 +9,8 @@ column:NAME the sum of the extra column NAME
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from apportion.data.schema import Demo
@@ -28,14 +30,13 @@ def episode_return(demo: Demo, kind: str) -> float:
     """The return of `demo`. Raises UserError where the data does not hold what `kind` needs."""
     check_kind(kind)
     if kind in ("success", "progress"):
-        where = f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
-        return _of_success(demo.success, where, kind)
+        return _of_success(demo.success, demo.where, kind)
     if kind == "length":
         return -float(demo.length)
     name = kind.removeprefix("column:")
     if kind != "dense" and name not in demo.extra:
         raise _no_column(kind, list(demo.extra))
-    return float(np.sum(demo.reward if kind == "dense" else demo.extra[name], dtype=np.float64))
+    return _total(demo.reward if kind == "dense" else demo.extra[name], demo.where, kind)
 
 
 def store_returns(store: DemoStore, kind: str) -> np.ndarray:
@@ -53,8 +54,15 @@ def store_returns(store: DemoStore, kind: str) -> np.ndarray:
     values = store.columns[column]
     if values.ndim != 1:
         raise UserError(f"--return {kind}: a step of that column holds {values.shape[1:]} numbers, and one is wanted")
-    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    return total[store.start + store.length] - total[store.start]
+    spans = zip(store.start.tolist(), store.length.tolist(), strict=True)
+    return np.array([_total(values[a : a + t], f"{store.path}, episode {i}", kind) for i, (a, t) in enumerate(spans)])
+
+
+def _total(values: np.ndarray, where: str, kind: str) -> float:
+    total = float(np.sum(values, dtype=np.float64))
+    if not math.isfinite(total):  # readers check rewards; of extra columns they let everything pass
+        raise UserError(f"{where}: --return {kind} is {total}: the column holds what is no number")
+    return total
 
 
 def _of_success(success: bool | None, where: str, kind: str) -> float:

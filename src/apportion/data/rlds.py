@@ -17,7 +17,18 @@ import numpy as np
 
 from apportion.data.frames import BadFrame, decode_frames, frame_size
 from apportion.data.rlds_meta import Leaf, read_features, read_shards, version_folder
-from apportion.data.schema import BadDemo, Camera, Demo, Frames, Orientation, SetInfo, Source, checked, end_rows
+from apportion.data.schema import (
+    BadDemo,
+    Camera,
+    Demo,
+    Frames,
+    Orientation,
+    SetInfo,
+    Source,
+    checked,
+    end_rows,
+    success_of,
+)
 from apportion.data.spoken import spoken, unquoted
 from apportion.data.tfrecord import Damaged, Values, parse_example, read_record, record_offsets
 from apportion.types import UserError
@@ -150,7 +161,7 @@ class RldsSet:
             flags = values.get("/".join(path), []) if path in self._leaves else []
             if isinstance(flags, np.ndarray) and len(flags):
                 return bool(flags[-1])
-        return bool(reward[-1] > 0) if reward is not None and len(reward) else None
+        return success_of(reward) if reward is not None else None
 
     def _camera(self, leaf: Leaf, libero: bool) -> Camera:
         height, width = leaf.shape[:2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from apportion.data.schema import Source
-from apportion.data.tfrecord import masked_crc, read_record, record_offsets
+from apportion.data.tfrecord import fields, message, nested, read_record, record_offsets, write_record
 from apportion.run.files import write_json
 from apportion.types import UserError
 
@@ -38,9 +37,7 @@ def add_rlds_column(
             for (start, length), (_, column) in zip(record_offsets(folder / path)[0], episodes, strict=True):
                 record = with_floats(read_record(folder / path, start, length), f"steps/{name}", column)
                 sizes[path] = sizes.get(path, 0) + len(record)
-                head = struct.pack("<Q", len(record))
-                for part in (head, struct.pack("<I", masked_crc(head)), record, struct.pack("<I", masked_crc(record))):
-                    file.write(part)
+                write_record(file, record)
         grown.replace(folder / path)
     _note_sizes(folder / "dataset_info.json", sizes)
     write_json(folder / "features.json", tree)
@@ -53,39 +50,13 @@ def with_floats(record: bytes, key: str, values: np.ndarray) -> bytes:
     Its features are one message, and protocol buffers of the same field, one after the other, are merged by every
     reader: yet only the whole message is written here, for some readers take the first alone.
     """
-    features, at = b"", 0
-    while at < len(record):
-        field, at = _number(record, at)
-        length, at = _number(record, at)
-        if field != 0x0A:  # field 1, bytes: the only one that an Example has
-            raise UserError(f"a record holds a field {field >> 3}, and an Example has only features: convert it first")
-        features += record[at : at + length]
-        at += length
-    floats = _message(2, _message(1, np.asarray(values, "<f4").tobytes()))
-    return _message(1, features + _message(1, _message(1, key.encode()) + _message(2, floats)))
-
-
-def _message(field: int, data: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at `at`, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
+    features = b""
+    for number, body in fields(memoryview(record)):
+        if number != 1:  # the only one that an Example has
+            raise UserError(f"a record holds a field {number}, and an Example has only features: convert it first")
+        features += nested(body)
+    floats = message(2, message(1, np.asarray(values, "<f4").tobytes()))
+    return message(1, features + message(1, message(1, key.encode()) + message(2, floats)))
 
 
 def _note_sizes(file: Path, sizes: dict[str, int]) -> None:

@@ -80,6 +80,11 @@ class Demo:
         return len(self.action)
 
     @property
+    def where(self) -> str:
+        """Its file and episode, as every message about it begins."""
+        return f"{self.source.path}, episode {self.source.name or self.source.index}"
+
+    @property
     def observations(self) -> int:
         """O, from whatever observations there are; T if there are none but frames that were not read."""
         columns = [*self.proprio.values()]
@@ -104,8 +109,7 @@ class DemoSet(Protocol):
 
 def checked(demo: Demo, frames: Frames = "all") -> Demo:
     """`demo` itself; every reader ends here. Raises BadDemo for columns of unequal lengths, no steps, NaN, infinity."""
-    where = f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
-    steps, seen = demo.length, demo.observations
+    where, steps, seen = demo.where, demo.length, demo.observations
     if steps == 0:
         raise BadDemo(f"{where}: it has no steps")
     if seen not in (steps, steps + 1):
@@ -139,6 +143,13 @@ def episodes(
             skip_bad(error)
         else:
             yield demo
+
+
+def success_of(reward: np.ndarray) -> bool | None:
+    """What (T,) rewards of 0 and 1 say of the end, where nothing else says it; None for graded rewards."""
+    if len(reward) == 0 or not np.isin(reward, (0, 1)).all():
+        return None
+    return bool(reward[-1] > 0)
 
 
 def end_rows(observations: int) -> list[int]:

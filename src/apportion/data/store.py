@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from apportion.config import from_json, to_json
+from apportion.data.new_place import new_directory
 from apportion.data.schema import BadDemo, Camera, Demo, Frames, SetInfo, Source, checked, end_rows
 from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
@@ -37,10 +37,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path, info: SetInfo):
-        if path.exists():
-            raise UserError(f"{path} exists already: remove it, or give another place")
         self.path, self.info = path, info
-        self._temporary = path.with_name(path.name + ".tmp")
         self._files: dict[str, Any] = {}
         self._columns: dict[str, dict[str, Any]] = {}
         self._episodes: list[dict[str, Any]] = []
@@ -48,9 +45,7 @@ class StoreWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> StoreWriter:
-        with full_disk(self.path, "nothing was written"):
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary.mkdir(parents=True)
+        self._temporary = self._stack.enter_context(new_directory(self.path))
         return self
 
     def add(self, demo: Demo) -> None:
@@ -92,24 +87,24 @@ class StoreWriter:
         for name in shapes.keys() | self._columns.keys():
             here, first = shapes.get(name), self._columns.get(name)
             if here != first:
-                where = f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
-                raise BadDemo(f"{where}: column {name} is {here or 'missing'}, in the first it is {first or 'missing'}")
+                told = f"is {here or 'missing'}, in the first it is {first or 'missing'}"
+                raise BadDemo(f"{demo.where}: column {name} {told}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with full_disk(self.path, "nothing was kept"):
-                self._stack.close()
-            if kind is None:
-                if not self._episodes:
-                    raise UserError(f"{self.path}: there is no episode to write")
-                write_json(self._temporary / "episodes.json", self._episodes)
-                about = {"version": VERSION, "rows": self._rows, "columns": self._columns}
-                write_json(self._temporary / "store.json", {**about, "info": _info_json(self.info)})
-                self._temporary.rename(self.path)
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        with self._stack.pop_all() as stack:
+            if error is None:
+                self._finish()
+            else:
+                stack.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        if not self._episodes:
+            raise UserError(f"{self.path}: there is no episode to write")
+        write_json(self._temporary / "episodes.json", self._episodes)
+        about = {"version": VERSION, "rows": self._rows, "columns": self._columns}
+        write_json(self._temporary / "store.json", {**about, "info": _info_json(self.info)})
 
 
 class DemoStore:

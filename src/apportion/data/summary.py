@@ -51,7 +51,7 @@ def summarise(demo: Demo, value: float = float("nan")) -> Summary:
     idle = still(demo.action) if demo.action.shape[1] == ARM + 1 else None
     parents = PurePath(demo.source.path).parts[:-1]
     return Summary(
-        where=f"{demo.source.path}, episode {demo.source.name or demo.source.index}",
+        where=demo.where,
         suite=parents[0] if parents and not PurePath(demo.source.path).is_absolute() else "",
         task=demo.task,
         language=demo.language,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -70,14 +71,23 @@ def read_record(path: Path, start: int, length: int) -> bytes:
     return data
 
 
+def write_record(file: BinaryIO, data: bytes) -> int:
+    """Appends one record; the bytes that it takes."""
+    length = struct.pack("<Q", len(data))
+    file.write(length + struct.pack("<I", masked_crc(length)))
+    file.write(data)
+    file.write(struct.pack("<I", masked_crc(data)))
+    return _HEADER.size + len(data) + _FOOTER.size
+
+
 def parse_example(record: bytes) -> dict[str, Values]:
     """Name -> list of one tf.train.Example. Raises Damaged for what is none."""
     values: dict[str, Values] = {}
-    for number, features in _fields(memoryview(record)):
+    for number, features in fields(memoryview(record)):
         if number != 1:
             continue
-        for _, entry in _fields(_nested(features)):
-            pair = {n: _nested(value) for n, value in _fields(_nested(entry))}
+        for _, entry in fields(nested(features)):
+            pair = {n: nested(value) for n, value in fields(nested(entry))}
             try:
                 name = str(pair.get(1, b""), "utf-8")
             except UnicodeDecodeError as error:
@@ -87,19 +97,19 @@ def parse_example(record: bytes) -> dict[str, Values]:
 
 
 def _feature(data: memoryview) -> Values:
-    for number, body in _fields(data):
+    for number, body in fields(data):
         if number == 1:
-            return [_nested(value) for n, value in _fields(_nested(body)) if n == 1]
+            return [nested(value) for n, value in fields(nested(body)) if n == 1]
         if number == 2:
-            return _floats(_nested(body))
+            return _floats(nested(body))
         if number == 3:
-            return _integers(_nested(body))
+            return _integers(nested(body))
     return []
 
 
 def _floats(data: memoryview) -> np.ndarray:
     """FloatList: packed runs, or one fixed32 each in files of old writers."""
-    runs = [value for number, value in _fields(data) if number == 1]
+    runs = [value for number, value in fields(data) if number == 1]
     if any(isinstance(run, int) or len(run) % 4 for run in runs):
         raise Damaged("a list of floats has bytes left over")
     parts = [np.frombuffer(run, "<f4") for run in runs if not isinstance(run, int)]
@@ -109,7 +119,7 @@ def _floats(data: memoryview) -> np.ndarray:
 def _integers(data: memoryview) -> np.ndarray:
     """Int64List: packed varints, or one varint each in files of old writers."""
     parts = [np.empty(0, np.int64)]
-    for number, run in _fields(data):
+    for number, run in fields(data):
         if number == 1:
             parts.append(np.array([run], np.uint64).view(np.int64) if isinstance(run, int) else _varints(run))
     return np.concatenate(parts)
@@ -130,7 +140,7 @@ def _varints(data: memoryview) -> np.ndarray:
     return np.bitwise_or.reduceat(shifted, first).view(np.int64)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, value) of one protocol-buffer message: an int for a varint, else the value's bytes."""
     at, size = 0, len(data)
     while at < size:
@@ -164,7 +174,21 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise Damaged("a number is cut short")
 
 
-def _nested(value: int | memoryview) -> memoryview:
+def nested(value: int | memoryview) -> memoryview:
+    """The bytes of a message within a message. Raises Damaged for a number."""
     if isinstance(value, int):
         raise Damaged("a number where a message belongs: this is no tf.train.Example")
     return value
+
+
+def message(number: int, data: bytes) -> bytes:
+    """A field of bytes, or a message within a message, to be written."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])

@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from apportion.data.new_place import new_directory
 from apportion.data.optional import need
 from apportion.data.schema import BadDemo, Demo, SetInfo
-from apportion.data.tfrecord import masked_crc
+from apportion.data.tfrecord import message, varint, write_record
 from apportion.types import UserError
 
 SHARD = 256 * 2**20  # bytes after which the next file begins
@@ -65,7 +64,7 @@ def _write_shards(demos: Iterable[Demo], folder: Path, name: str, first: Demo, p
                 (folder / "shard.tmp").rename(folder / f"{name}.{number}.{count}.tmp")
                 file, number, count, written = (folder / "shard.tmp").open("wb"), number + 1, 0, 0
             _check(demo, columns)
-            written += _write_record(file, _example(demo, png))
+            written += write_record(file, _example(demo, png))
             count += 1
     finally:
         file.close()
@@ -94,17 +93,8 @@ def _check(demo: Demo, columns: dict[str, tuple[Any, ...]]) -> None:
     here = _shapes(demo)
     for name in here.keys() | columns.keys():
         if here.get(name) != columns.get(name):
-            where = f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
             first = columns.get(name, "missing")
-            raise BadDemo(f"{where}: {name} is {here.get(name, 'missing')}, in the first episode it is {first}")
-
-
-def _write_record(file: io.BufferedWriter, data: bytes) -> int:
-    length = struct.pack("<Q", len(data))
-    file.write(length + struct.pack("<I", masked_crc(length)))
-    file.write(data)
-    file.write(struct.pack("<I", masked_crc(data)))
-    return len(data) + 16
+            raise BadDemo(f"{demo.where}: {name} is {here.get(name, 'missing')}, in the first episode it is {first}")
 
 
 # One episode as tf.train.Example: a protocol buffer, field by field.
@@ -128,8 +118,8 @@ def _example(demo: Demo, png: bool) -> bytes:
     lists |= {f"steps/{name}": x for name, x in demo.extra.items()}
     if demo.success is not None:
         lists["episode_metadata/success"] = np.array([demo.success])
-    entries = (_message(1, _message(1, name.encode()) + _message(2, _list(x))) for name, x in sorted(lists.items()))
-    return _message(1, b"".join(entries))
+    entries = (message(1, message(1, name.encode()) + message(2, _list(x))) for name, x in sorted(lists.items()))
+    return message(1, b"".join(entries))
 
 
 def _file_path(demo: Demo) -> str:
@@ -149,23 +139,11 @@ def _encoded(frame: np.ndarray, png: bool) -> bytes:
 def _list(values: np.ndarray | list[bytes]) -> bytes:
     """A Feature: BytesList, FloatList or Int64List."""
     if isinstance(values, list):
-        return _message(1, b"".join(_message(1, value) for value in values))
+        return message(1, b"".join(message(1, value) for value in values))
     flat = values.reshape(-1)
     if values.dtype.kind == "f":
-        return _message(2, _message(1, flat.astype("<f4").tobytes()))
-    return _message(3, _message(1, b"".join(_varint(int(x) & 0xFFFFFFFFFFFFFFFF) for x in flat)))
-
-
-def _message(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+        return message(2, message(1, flat.astype("<f4").tobytes()))
+    return message(3, message(1, b"".join(varint(int(x) & 0xFFFFFFFFFFFFFFFF) for x in flat)))
 
 
 # The two JSON files.

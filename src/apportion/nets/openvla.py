@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from apportion.nets.checkpoint import Checkpoint, digest, read_tokenizer
-from apportion.nets.encoders import Output
 from apportion.nets.images import apply_matrices, crop_matrix, resize_matrix
+from apportion.nets.pooled import Output
 from apportion.types import UserError
 
 AREA = 0.9  # of the image, in the middle, that the network sees: it was trained on random crops of this size

@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from apportion.nets.checkpoint import Checkpoint, digest, read_tokenizer
-from apportion.nets.encoders import load_pretrained, masked_mean
 from apportion.nets.images import fit_patches, patches, read_preprocess, resized
+from apportion.nets.pooled import load_pretrained, masked_mean
 from apportion.types import UserError
 
 

@@ -6,13 +6,10 @@ defined (one class only, a constant) it is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 Weights = np.ndarray  # (b, n) float64
 Estimate = dict[str, float | None]  # {"value", "low", "high"}; None where not defined
-Measure = Callable[[Weights], np.ndarray]
 BLOCK = 256  # rows of the n x n table of pairs at a time
 
 

@@ -99,7 +99,7 @@ def make_fit(
         store=store,
         columns=columns,
         pool=pool,
-        held=make_pool(config, store, val, told, held=True),
+        held=make_pool(config, store, val, told, pool.tasks),
         reward=reward,
         net=ranks.shared(reward.net, device_),
         optim=Adam(params, config.r_lr, max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay),
@@ -111,9 +111,14 @@ def make_fit(
 
 
 def make_pool(
-    config: FitConfig, store: DemoStore, episodes: Sequence[int], told: Conditions, held: bool = False
+    config: FitConfig, store: DemoStore, episodes: Sequence[int], told: Conditions, learned_tasks: int = 0
 ) -> Pool | None:
-    """The usable ones of `episodes`; None where there is none. Held-out failures stay: they are what is to be told."""
+    """The usable ones of `episodes`; None where there is none.
+
+    `learned_tasks`, for held-out episodes: how many tasks are learned from, which are those whose instructions other
+    episodes may be shown under. Held-out failures stay: they are what is to be told.
+    """
+    held = learned_tasks > 0
     returns = store_returns(store, config.return_)
     entries = [store.table[i] for i in episodes]
     need_success = config.method in ("progress", "success") or config.artificial
@@ -140,7 +145,7 @@ def make_pool(
         value=returns[at],
         success=np.array([store.table[i]["success"] is True for i in keep]),
         task=task,
-        tasks=int(task.max()) + 1,  # those learned from come first
+        tasks=learned_tasks or int(task.max()) + 1,  # those learned from come first
         by_progress=config.return_ == "progress",
     )
 

@@ -70,8 +70,8 @@ def _judge(session: FitSession, clip: Clips) -> tuple[float, float]:
     return float(loss), float(out.sum() * reward.scale)
 
 
-def survival(session: FitSession, model_rewards: np.ndarray) -> str | None:
-    """What is wrong with a reward whose mean over the steps of successes is above 0; None where it is not.
+def survival(model_rewards: np.ndarray) -> str | None:
+    """What is wrong with a raw reward whose mean over the steps of successes is above 0; None where it is not.
 
     `model_rewards` (steps,): of the training successes that end the episode, without the bonus.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from apportion.data.columns import add_column, check_place
+from apportion.data.open import JoinedSet
 from apportion.data.schema import Source
 from apportion.train.use import Use
 from apportion.types import UserError
@@ -36,14 +37,17 @@ def label(use: Use, source: Path, out: Path, name: str, told: Callable[[int, int
     if not _NAME.fullmatch(name):
         raise UserError(f"--name {name}: a letter, then letters, digits, _ and -")
     check_place(source, out)
+    if isinstance(use.demos, JoinedSet):
+        raise UserError(f"{source} holds several sets ({', '.join(use.demos.paths)}): label one at a time, --data SET")
     values: dict[Source, np.ndarray] = {}
     progress: dict[Source, np.ndarray] = {}  # phi, or the predicted return so far, 1 where it is highest in the set
     for index in range(len(use.demos)):
         demo = use.read(index)
         reward = use.model.rewards(demo).astype(np.float32)
         if reward.shape != (demo.length,) or not np.isfinite(reward).all():
-            where = f"{demo.source.path}, episode {demo.source.name or demo.source.index}"
-            raise UserError(f"{where}: the model's rewards are not finite: was it fitted to data of this scale?")
+            raise UserError(f"{demo.where}: the model's rewards are not finite: was it fitted to data of this scale?")
+        if demo.source in values:
+            raise UserError(f"{demo.where}: two episodes call themselves so; convert the data to a new store")
         values[demo.source], phi = reward, use.model.potential(demo)
         progress[demo.source] = np.cumsum(reward) if phi is None or use.config.decomposes else phi[: demo.length]
         told(index + 1, len(use.demos))

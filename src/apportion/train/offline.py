@@ -209,15 +209,15 @@ def _how_long(session: FitSession) -> str:
 
 
 def _end(session: FitSession, run: RunDir, over: bool, say: Callable[[str], None]) -> None:
-    run.mark("finished", over)
     if not over:
+        run.mark("finished", False)
         say(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
         return
     config = session.config
     if session.best:
         session.reward.load_state_dict(session.best)
     paid = _success_rewards(session)
-    warning = survival(session, paid)
+    warning = None if config.is_potential else survival(paid)
     summary = {
         "steps": session.step,
         "best_step": session.best_step if session.best else session.step,
@@ -226,6 +226,7 @@ def _end(session: FitSession, run: RunDir, over: bool, say: Callable[[str], None
         "warnings": [warning] if warning else [],
     }
     write_json(run.path / "fit.json", summary)
+    run.mark("finished", True)  # after its summary: a kill in between leaves a run that resume brings to its end
     if session.step < config.steps:
         say(f"stopped early at step {session.step}: no lower validation loss since step {session.best_step}")
     if warning:

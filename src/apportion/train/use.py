@@ -12,10 +12,9 @@ import numpy as np
 
 from apportion.config import FitConfig
 from apportion.data.as_store import open_any
-from apportion.data.batches import feature_column
+from apportion.data.batches import read_demo
 from apportion.data.returns import episode_return
 from apportion.data.schema import Demo, DemoSet, Frames
-from apportion.data.store import DemoStore
 from apportion.rewards.demo_audit import Judged, Known, audit_demos
 from apportion.rewards.demo_model import DemoReward
 from apportion.types import UserError
@@ -39,13 +38,7 @@ class Use:
 
     def read(self, index: int, frames: Frames = "none") -> Demo:
         """Episode `index` with everything that the model needs, and `frames`, whichever is more."""
-        demo = self.demos.read(index, "all" if self.model.inputs.cameras else frames)
-        if self.model.inputs.feature and isinstance(self.demos, DemoStore):
-            low = int(self.demos.start[index])
-            column = feature_column(self.demos, self.model.inputs.feature)
-            rows = np.asarray(column[low : low + int(self.demos.rows[index])], np.float32)
-            demo = replace(demo, proprio={**demo.proprio, f"feature:{self.model.inputs.feature}": rows})
-        return demo
+        return read_demo(self.demos, index, self.model.inputs, frames)
 
     def episodes(self, which: Which | None) -> list[int]:
         """Numbers of the held-out episodes, or of all; None: held out where the set is the model's own, else all."""
@@ -94,9 +87,12 @@ def known(demo: Demo, kind: str) -> Known:
 
 
 def judge(use: Use, demo: Demo, truth: Sequence[str] = ()) -> Judged:
-    """What the model says of one episode. `truth`: names of extra columns, or "reward", to compare with."""
+    """What the model says of one episode. `truth`: names of extra columns, or "reward", to compare with.
+
+    Without the bonus of a success: that is the label itself, and would be counted as insight.
+    """
     columns = {name: _truth(demo, name) for name in truth}
-    reward = use.model.rewards(demo)
+    reward = use.model.rewards(replace(demo, success=None))
     phi = use.model.potential(demo)
     return Judged(
         **vars(known(demo, use.config.return_)),
