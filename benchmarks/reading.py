@@ -1,7 +1,7 @@
 """How fast are RLDS episodes read and decoded? Ours against tfds with TensorFlow, on the same files, one thread each.
 
-    python -m venv /tmp/tf && /tmp/tf/bin/pip install tensorflow-cpu tensorflow-datasets
-    python benchmarks/reading.py --tf-python /tmp/tf/bin/python --data PATH/libero_spatial_no_noops
+    python -m venv tf && tf/bin/pip install tensorflow-cpu tensorflow-datasets
+    python benchmarks/reading.py --tf-python tf/bin/python --data PATH/libero_spatial_no_noops
 
 Both give every step's state, action, reward and the pixels of both cameras as NumPy arrays, episode by episode; tfds as
 fast as it goes: all steps of an episode in one batch. Its Python is a process of its own, for TensorFlow is not
