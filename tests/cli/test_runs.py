@@ -251,6 +251,7 @@ def test_ctrl_c_stops_every_seed_and_resume_goes_on_with_all(tmp_path):
         assert any(path.glob("checkpoints/step_*/manifest.json"))
 
 
+@pytest.mark.long
 def test_seeds_that_were_not_started_before_ctrl_c_are_started_by_resume(tmp_path):
     command = [sys.executable, "-m", "apportion", "train", "quickstart", *SMALL.split(), "--steps", "150"]
     with subprocess.Popen(

@@ -72,6 +72,7 @@ def test_rrd_recovers_the_hidden_reward(bias_correction, target):
     assert within_episode_correlation(method) > 0.95
 
 
+@pytest.mark.long
 def test_variance_penalty_shares_rewards_with_the_next_step_and_the_correction_does_not():
     # independent observations: r(s) and r(s') have nearly the same sum, and their average varies less within a subset
     plain, _ = fit(RewardConfig(alg="rrd", **BASE), 1500, independent=True)
@@ -82,6 +83,7 @@ def test_variance_penalty_shares_rewards_with_the_next_step_and_the_correction_d
     )
 
 
+@pytest.mark.long
 def test_ensemble_running_scale_and_uniform_episodes_recover_it_too():
     config = RewardConfig(alg="rrd", rrd_ensemble=3, reward_scale="running", episode_sampling="uniform", **BASE)
     method, _ = fit(config, 1500)
