@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from apportion.config import FitConfig, from_json
-from apportion.data.as_store import as_store, settled
+from apportion.data.as_store import as_store, located, settled
 from apportion.data.schema import Camera
 from apportion.data.store import DemoStore
 from apportion.rewards.demo_model import DemoReward
 from apportion.run.metrics import read_lines
 from apportion.run.rundir import RunDir
+from apportion.train.fit_session import make_fit
+from apportion.train.fit_validate import validate
 from apportion.train.offline import fit, resume
+from apportion.train.ranks import Ranks
 from apportion.types import UserError
 from demos_for_tests import demo, store
 
@@ -185,3 +188,18 @@ def test_settings_survive_json(tmp_path):
     back = from_json(FitConfig, RunDir(tmp_path / "run").config())
     assert (back.features, back.proprio) == ("proprio", ("state",))
     resume(tmp_path / "run", progress=False)  # finished: left as it is
+
+
+def test_a_held_out_side_of_one_task_knows_the_instructions_of_all_tasks_learned(tmp_path):
+    made = [demo(i, 8, task=f"task {i % 2}", frames=False) for i in range(6)]
+    opened = store(tmp_path / "s", made)
+    settings = settled(config(tmp_path / "s", method="success", rewind=True, other_instructions=True), opened.info)
+    session = make_fit(settings, opened, Ranks(), lambda line: None, "cpu", ([1, 2, 3, 5], [0, 4]))
+    assert session.held is not None and session.held.tasks == session.pool.tasks == 2
+    assert validate(session)["val/loss"] > 0
+
+
+def test_a_run_knows_where_its_data_lies(tmp_path, monkeypatch):
+    store(tmp_path / "s", demos())
+    monkeypatch.chdir(tmp_path)
+    assert located(FitConfig("s")).data == str(tmp_path / "s")

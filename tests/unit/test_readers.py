@@ -11,7 +11,7 @@ import pytest
 from apportion.data.libero import LiberoSet
 from apportion.data.open import open_demos
 from apportion.data.rlds import RldsSet
-from apportion.data.schema import Demo, DemoSet, episodes
+from apportion.data.schema import Demo, DemoSet, episodes, success_of
 from apportion.data.store import DemoStore, StoreWriter
 from records_for_tests import (
     HDF5,
@@ -155,3 +155,8 @@ def test_a_folder_of_suites_is_one_set_and_masks_are_listed(tmp_path: Path):
     demos = LiberoSet(tmp_path)
     assert [d.source.path for d in episodes(demos)] == ["libero_10/b_demo.hdf5", "libero_90/a_demo.hdf5"]
     assert demos.masks == {"train": 1} and demos.info.name == tmp_path.name
+
+
+@pytest.mark.parametrize("reward, said", [([0, 0, 1], True), ([0, 1, 0], False), ([0, 0.5, 0.7], None), ([], None)])
+def test_rewards_of_zero_and_one_tell_success_and_graded_ones_do_not(reward, said):
+    assert success_of(np.array(reward, np.float32)) is said

@@ -259,7 +259,7 @@ def interrupts(say: Callable[[str], None]) -> Iterator[threading.Event]:
 def torch_threads(count: int) -> Iterator[None]:
     """So many threads, and numbers below 1e-38 as 0: Adam's moments of weights that decay (DDPG's critic) end there.
 
-    Left alone, such subnormal numbers made an update of DDPG 8 times slower from its 2,000th on.
+    A processor takes many times as long for such subnormal numbers.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
