@@ -76,7 +76,7 @@ def test_chunks_that_are_wholly_evicted_leave_the_list_and_prune_removes_their_f
     fill(store, 3, 12)
     new = log.write(store)
     assert [e["first_id"] for e in new] == [store.first_id]  # episodes that came and went in between are nowhere
-    (tmp_path / "episodes_000000099_x.safetensors.tmp").write_bytes(b"half")
+    (tmp_path / "episodes_000000099_x.safetensors.77-0123abcd.tmp").write_bytes(b"half")
     log.prune({e["file"] for e in old + new})  # an older checkpoint still names the old one
     assert len(files(log)) == 2
     log.prune(e["file"] for e in new)

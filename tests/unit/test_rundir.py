@@ -67,11 +67,12 @@ def stopped_early(path):
     run.evaluations.write_text("")
     for directory, file in (
         (run.checkpoints / "step_000000150.tmp", "agent.json"),
-        (run.replay, "episodes_000000000_0123456789ab.safetensors.tmp"),
+        (run.replay, "episodes_000000000_0123456789ab.safetensors.77-0123abcd.tmp"),
+        (run.path, "run.json.77-0123abcd.tmp"),
         (run.credit, "step_000000100.safetensors"),
         (run.events, "events.out.tfevents.1.host.2.0"),
     ):
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / file).write_text("")
     return run
 

@@ -6,10 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from apportion.types import UserError
 
@@ -44,17 +45,31 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data` in one step: a reader, or a crash, finds the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which replaces `path` in one step when the block ends well, and is removed otherwise.
+
+    A reader, or a crash, finds the old content or the new. The file's name is its own, NAME.PID-RANDOM.tmp: of two
+    processes that write `path` at once, the last one's content stays, whole. A killed one leaves its file, which
+    nobody reads. Raises UserError on a full disk.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with full_disk(path, "what was there before is kept"):
-            write_synced(temporary, data)
+        with full_disk(path, "what was there before is kept"), temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    temporary.replace(path)
     sync_directory(path.parent)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` in one step (see `replacing`)."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, data: Any) -> None:

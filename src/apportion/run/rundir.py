@@ -22,12 +22,13 @@ from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "apportion")
+_PART = r"(\.\d+-[0-9a-f]{8}\.tmp)?"  # what a killed run left half written (`run.files.replacing`)
 # what a run has made by its first checkpoint, as paths inside it
 _MADE_EARLY = re.compile(
-    r"(config|run|split)\.json(\.tmp)?|lock|(metrics|timing|evaluations)\.jsonl(\.tmp)?"
+    rf"(config|run|split)\.json{_PART}|lock|(metrics|timing|evaluations)\.jsonl{_PART}"
     r"|checkpoints(/step_\d+\.tmp(/\w+\.(json|safetensors))?)?"
-    r"|replay(/episodes_\w+\.safetensors(\.tmp)?)?|credit(/step_\d+\.safetensors)?|events(/events\.out\.tfevents\.[^/]+)?"
-    r"|cache(/demos(\.tmp)?(/[\w.-]+\.(bin|json|json\.tmp))?)?"
+    rf"|replay(/episodes_\w+\.safetensors{_PART})?|credit(/step_\d+\.safetensors)?|events(/events\.out\.tfevents\.[^/]+)?"
+    rf"|cache(/demos(\.tmp)?(/[\w.-]+\.(bin|json){_PART})?|/skipped\.json{_PART})?"
 )
 
 
