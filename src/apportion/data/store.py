@@ -7,7 +7,6 @@ reward () float32; extra.NAME. Where an episode has T + 1 observations the last 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,12 +21,11 @@ import numpy as np
 from apportion.config import from_json, to_json
 from apportion.data.new_place import new_directory
 from apportion.data.schema import BadDemo, Camera, Demo, Frames, SetInfo, Source, checked, end_rows
+from apportion.data.store_files import DTYPES, VERSION, check_info, damaged, read_columns, read_json, read_table
 from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
 
-VERSION = 1
 _NAME = re.compile(r"[\w.-]+")
-_DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
 
 
 class StoreWriter:
@@ -80,7 +78,7 @@ class StoreWriter:
         shapes = {name: {"dtype": x.dtype.name, "shape": list(x.shape[1:])} for name, x in columns.items()}
         if not self._episodes:
             for name, column in shapes.items():
-                if not _NAME.fullmatch(name) or column["dtype"] not in _DTYPES:
+                if not _NAME.fullmatch(name) or column["dtype"] not in DTYPES:
                     raise BadDemo(f"{demo.source.path}: a store cannot hold a column {name!r} of {column['dtype']}")
                 self._files[name] = self._stack.enter_context((self._temporary / f"{name}.bin").open("wb"))
             self._columns = shapes
@@ -116,24 +114,23 @@ class DemoStore:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        about = read_json(self.path / "store.json", dict)
+        self.table = read_table(self.path / "episodes.json")
+        self.rows = np.array([entry["rows"] for entry in self.table], np.int64)
+        self.length = np.array([entry["length"] for entry in self.table], np.int64)
+        columns = read_columns(self.path / "store.json", about, int(self.rows.sum()))
         try:
-            about = json.loads((self.path / "store.json").read_bytes())
-            self.table: list[dict[str, Any]] = json.loads((self.path / "episodes.json").read_bytes())
-            if about["version"] != VERSION:
-                raise UserError(f"{self.path} is a store of version {about['version']}, this release reads {VERSION}")
             self._info = _info_from(about["info"], self.path)
-            self.rows = np.array([e["rows"] for e in self.table], np.int64)
-            self.length = np.array([e["length"] for e in self.table], np.int64)
-            columns = {name: (np.dtype(c["dtype"]), tuple(c["shape"])) for name, c in about["columns"].items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path} is no whole store: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(self.path / "store.json", f"its info is not as it was written ({error!r})") from error
+        check_info(self.path / "store.json", self._info, columns)
         self.start = np.concatenate([[0], np.cumsum(self.rows)[:-1]])
         self.columns = {name: self.map(name, dtype, shape) for name, (dtype, shape) in columns.items()}
 
     def map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         """The rows of `<name>.bin`, read-only, without loading them."""
         file, rows = self.path / f"{name}.bin", int(self.rows.sum())
-        if not _NAME.fullmatch(name) or dtype.name not in _DTYPES:
+        if not _NAME.fullmatch(name) or dtype.name not in DTYPES:
             raise UserError(f"{self.path}: column {name!r} of {dtype} is not allowed")
         need = rows * dtype.itemsize * math.prod(shape)
         if not file.is_file() or file.stat().st_size != need:
