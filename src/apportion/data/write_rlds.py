@@ -41,8 +41,8 @@ def write_rlds(demos: Iterable[Demo], info: SetInfo, path: Path, png: bool = Fal
         inside = folder if versioned else folder / "1.0.0"
         inside.mkdir(exist_ok=True)
         features = _features(first, info, png)
-        _write_shards(itertools.chain([first], stream), inside, name, first, png, shard)
-        counts, size = _rename_shards(inside, name)
+        size = _write_shards(itertools.chain([first], stream), inside, name, first, png, shard)
+        counts = _rename_shards(inside, name)
         (inside / "features.json").write_text(json.dumps(features, indent=4))
         (inside / "dataset_info.json").write_text(json.dumps(_about(name, info, inside.name, counts, size), indent=2))
 
@@ -53,9 +53,12 @@ def _set_name(folder: str) -> str:
     return name if name[0].isalpha() else f"set_{name}"
 
 
-def _write_shards(demos: Iterable[Demo], folder: Path, name: str, first: Demo, png: bool, limit: int) -> None:
-    """Records into `<name>.<shard>.<episodes>.tmp`: how many shards there will be shows only at the end."""
-    columns, number, count, written = _shapes(first), 0, 0, 0
+def _write_shards(demos: Iterable[Demo], folder: Path, name: str, first: Demo, png: bool, limit: int) -> int:
+    """Records into `<name>.<shard>.<episodes>.tmp`: how many shards there will be shows only at the end.
+
+    Returns the bytes of all examples, without what frames them in their records: TFDS's numBytes.
+    """
+    columns, number, count, written, size = _shapes(first), 0, 0, 0, 0
     file = (folder / "shard.tmp").open("wb")
     try:
         for demo in demos:
@@ -64,22 +67,22 @@ def _write_shards(demos: Iterable[Demo], folder: Path, name: str, first: Demo, p
                 (folder / "shard.tmp").rename(folder / f"{name}.{number}.{count}.tmp")
                 file, number, count, written = (folder / "shard.tmp").open("wb"), number + 1, 0, 0
             _check(demo, columns)
-            written += write_record(file, _example(demo, png))
-            count += 1
+            example = _example(demo, png)
+            write_record(file, example)
+            count, written, size = count + 1, written + len(example), size + len(example)
     finally:
         file.close()
     (folder / "shard.tmp").rename(folder / f"{name}.{number}.{count}.tmp")
+    return size
 
 
-def _rename_shards(folder: Path, name: str) -> tuple[list[int], int]:
-    """Final names. Episodes of each shard, bytes of all."""
+def _rename_shards(folder: Path, name: str) -> list[int]:
+    """Final names. Episodes of each shard."""
     parts = sorted((p.name.split(".") for p in folder.glob("*.tmp")), key=lambda part: int(part[1]))
-    size = 0
     for _, number, count, _ in parts:
         place = folder / f"{name}-train.tfrecord-{int(number):05}-of-{len(parts):05}"
         (folder / f"{name}.{number}.{count}.tmp").rename(place)
-        size += place.stat().st_size
-    return [int(count) for _, _, count, _ in parts], size
+    return [int(count) for _, _, count, _ in parts]
 
 
 def _shapes(demo: Demo) -> dict[str, tuple[Any, ...]]:
