@@ -37,10 +37,9 @@ from apportion.data.as_store import settled
 from apportion.data.open import open_demos
 from apportion.data.schema import Demo, episodes
 from apportion.data.store import DemoStore, StoreWriter
-from apportion.rewards.resampled import auroc
 from apportion.run.files import write_json
 from apportion.run.rundir import cpu_name
-from apportion.stats import pearson, r2
+from apportion.stats import auroc, pearson, r2
 from apportion.train.fit_session import FitSession, draw, learn, make_fit
 from apportion.train.fit_validate import validate
 from apportion.train.ranks import Ranks

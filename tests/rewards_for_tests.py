@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from apportion.config import FitConfig, to_json
+from apportion.data.as_store import open_any
 from apportion.data.batches import Inputs
 from apportion.data.conditions import Conditions
 from apportion.data.schema import Demo
 from apportion.rewards.demo_model import DemoReward
+from apportion.train.split import Split, episode_ids, write_split
 
 
 def reward_model(
@@ -39,5 +41,7 @@ def fitted_run(path: Path, model: DemoReward, train: Sequence[int] = (), val: Se
     """A run directory with what `apportion fit` leaves there for those who use the model."""
     model.save(path / "reward")
     (path / "config.json").write_text(json.dumps(to_json(model.config)))
-    (path / "split.json").write_text(json.dumps({"train": list(train), "val": list(val)}))
+    data = Path(model.config.data)
+    ids = episode_ids(open_any(str(data), model.config.suite)) if data.exists() and (train or val) else {}
+    write_split(path, Split(list(train), list(val), ids))
     return path

@@ -235,6 +235,8 @@ class FitConfig:
 
     data: str  # demonstrations: LIBERO, RLDS, LeRobot, Minari, or a store
     suite: str = ""  # one of LIBERO's suites at or under --data: libero-10
+    timing: Literal["auto", "before", "after"] = "auto"  # HDF5: observations lie so beside actions
+    skip_bad: bool = False  # go on without episodes that cannot be read
     method: Literal["rrd", "rd", "progress", "success"] = "rrd"  # rewards that add up to the return, or a potential
     return_: Annotated[str, arg(name="return")] = "success"  # success, dense, length, progress, or column:NAME
     form: Literal["auto", "raw", "potential"] = "auto"  # raw reward, or gamma phi(s') - phi(s) plus the bonus

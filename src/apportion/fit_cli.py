@@ -19,6 +19,7 @@ _OF_METHOD = {
     "target": ("rrd", "rd"), "rrd_batch_size": ("rrd", "rd"), "rrd_sample_size": ("rrd", "rd"),
     "return": ("rrd", "rd"), "actions": ("rrd", "rd"), "batch_size": ("progress", "success"),
 }  # fmt: skip
+_OF_POTENTIAL = ("gamma", "success_bonus")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def parse_fit(argv: Sequence[str]) -> FitRequest:
     )
     args = ["--help"] if wants_help else spell(given, hints)
     parsed = typed(args, _FitFlags(FitOptions(), base), PROG, about)
-    _check_flags(given, parsed.fitting.method)
+    _check_flags(given, parsed.fitting)
     return FitRequest(parsed.run, parsed.fitting)
 
 
@@ -94,13 +95,16 @@ def _hints() -> dict[str, Any]:
     return {name.rstrip("_"): hint for name, hint in hints.items()}
 
 
-def _check_flags(given: dict[str, list[str]], method: str) -> None:
+def _check_flags(given: dict[str, list[str]], config: FitConfig) -> None:
     """Refuse a flag that would change nothing. Raises UserError naming the first one."""
     for name in given:
-        methods = _OF_METHOD.get(name, (method,))
-        if method not in methods:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is a setting of {' and '.join(methods)}, and the method here is {method}")
+        methods, flag = _OF_METHOD.get(name, (config.method,)), name.replace("_", "-")
+        if config.method not in methods:
+            raise UserError(f"--{flag} is a setting of {' and '.join(methods)}, and the method here is {config.method}")
+        # here and not in FitConfig: runs of before, which may hold such a setting, stay readable
+        if name in _OF_POTENTIAL and not config.is_potential and getattr(config, name) != getattr(FitConfig, name):
+            why = f"--form raw, the default of {config.method}" if config.form == "auto" else "--form raw"
+            raise UserError(f"--{flag} is a setting of --form potential and changes nothing with {why}: leave it out")
 
 
 def main(argv: Sequence[str]) -> int:

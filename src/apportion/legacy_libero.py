@@ -59,6 +59,7 @@ def parse(argv: Sequence[str]) -> LiberoRequest:
     config = FitConfig(
         data=given["libero_dataset_path"],
         suite=suite,
+        skip_bad=given.get("skip_bad", False),
         method=given.get("alg", "rrd"),
         steps=counts["epochs"] * epoch,
         rrd_batch_size=given.get("rrd_batch_size", 32),
@@ -117,6 +118,7 @@ def _parser() -> Parser:
     add("--save_final", type=truth, nargs="?", const=True, help="the last checkpoint is kept in any case")
     add("--cuda", type=truth, nargs="?", const=True, help="use the GPU, if there is one")
     add("--features", help="new: proprio, pixels, feature:KEY (default: proprio on a CPU, pixels on a GPU)")
+    add("--skip_bad", type=truth, nargs="?", const=True, help="new: go on without episodes that cannot be read")
     add("--proprio", help="new: low-dimensional observations, with commas: state,joint_state")
     # the agent's, which is not trained here, and what the data says by itself
     add("--basis_alg", help=argparse.SUPPRESS)

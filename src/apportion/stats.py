@@ -1,4 +1,4 @@
-"""Three measures of agreement between a true and a learned quantity, in plain NumPy, and their use episode by episode.
+"""Four measures of agreement between a true and a learned quantity, in plain NumPy, and their use episode by episode.
 
 All of them work in float64 and answer NaN where they are not defined (a constant has no correlation): a zero there
 would claim a measured absence of agreement.
@@ -48,6 +48,22 @@ def r2(truth: ArrayLike, prediction: ArrayLike) -> float:
     if len(t) < 2 or _constant(t) or not (np.isfinite(t).all() and np.isfinite(p).all()):
         return float("nan")
     return float(1.0 - np.sum((t - p) ** 2) / np.sum((t - t.mean()) ** 2))
+
+
+def auroc(weights: np.ndarray, score: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Chance that a positive scores above a negative, ties counted half, which is what mid-ranks do; (b,).
+
+    `score`: (n,); `positive`: which of the n are, bool; `weights`: how often each counts. The last two are (b, n), or
+    one of them broadcasts to it: all resamples, or all labellings, of one score at once. NaN where a class is missing.
+    """
+    _, place = np.unique(score, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    up = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
+    down = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
+    below = np.cumsum(down, 1) - down
+    pairs = up.sum(1) * down.sum(1)
+    return np.divide((up * (below + down / 2)).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def per_episode(

@@ -6,9 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apportion.flags import Parser
 from apportion.types import UserError
+
+if TYPE_CHECKING:
+    from apportion.train.use import Use
 
 SHOWN = 8  # episodes on the page
 
@@ -32,14 +36,15 @@ def label(argv: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, help="demonstrations; they stay as they are")
     parser.add_argument("--out", type=Path, required=True, help="the labelled copy: a new folder, or file")
     parser.add_argument("--name", help="of the column (default: the method: rrd, rd, progress, success)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    _add_reading(parser)
     args = parser.parse(argv)
     from apportion.train.label import label
     from apportion.train.use import open_use
 
-    use = open_use(args.model, args.data, _device(args.device))
+    use = open_use(args.model, args.data, _device(args.device), args.timing, args.skip_bad)
     done = label(use, args.data, args.out, args.name or use.config.method, _progress("labelling"))
     print(f"{args.out}: {done.episodes} episodes, {done.steps:,} steps; {'; '.join(done.where)}")
+    _say_skipped(use, " without a reward in the copy")
     return 0
 
 
@@ -54,10 +59,11 @@ def audit(argv: Sequence[str]) -> int:
     from apportion.rewards.audit_text import render
     from apportion.train.use import audit_run, open_use
 
-    use = open_use(args.run, args.data, _device(args.device))
+    use = open_use(args.run, args.data, _device(args.device), args.timing, args.skip_bad)
     found, _ = audit_run(use, args.episodes, _names(args.truth), _progress("auditing"))
     use.demos.close()
     print(json.dumps(found, allow_nan=False) if args.json else render(found))
+    _say_skipped(use)
     return 0
 
 
@@ -79,16 +85,17 @@ def report(argv: Sequence[str]) -> int:
     from apportion.report.rerun_file import EVERY_FRAME, write_rrd
     from apportion.train.use import open_use
 
-    use = open_use(args.run, args.data, _device(args.device))
+    use = open_use(args.run, args.data, _device(args.device), args.timing, args.skip_bad)
     frames = EVERY_FRAME if args.rerun else FRAMES
     story, shown = tell(use, args.episodes, _names(args.truth), args.show, frames, _progress("auditing"))
-    use.demos.close()
     if args.rerun:
         print(f"recording: {write_rrd(story, shown, args.rerun)}; look at it with `rerun {args.rerun}`")
-        return 0
-    out = args.out or args.run / "report.html"
-    page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
-    print(f"report: {write_page(story, shown, page)}")
+    else:
+        out = args.out or args.run / "report.html"
+        page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+        print(f"report: {write_page(story, shown, page)}")
+    use.demos.close()
+    _say_skipped(use)
     return 0
 
 
@@ -99,7 +106,25 @@ def _add_common(parser: Parser) -> None:
         "--episodes", choices=("val", "all"), help="val: held out of the fit (default, where the data is the fit's)"
     )
     parser.add_argument("--truth", default="", metavar="NAMES", help="columns to compare with: phase,reward")
+    _add_reading(parser)
+
+
+def _add_reading(parser: Parser) -> None:
+    parser.add_argument(
+        "--timing",
+        choices=("before", "after"),
+        default="auto",
+        help="observations in HDF5 files are from before or after the action (the fit's own data: as it was read then)",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="go on without episodes that cannot be read")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+
+
+def _say_skipped(use: Use, which: str = "") -> None:
+    from apportion.data.schema import skipped
+
+    if use.bad:
+        print(skipped(use.bad, which), file=sys.stderr)
 
 
 def _names(text: str) -> list[str]:
@@ -107,7 +132,7 @@ def _names(text: str) -> list[str]:
 
 
 def _device(name: str) -> str:
-    from apportion.train.session import torch_device
+    from apportion.device import torch_device
 
     return str(torch_device(name))
 

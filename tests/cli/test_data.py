@@ -126,6 +126,29 @@ def test_convert_says_what_it_did(capsys, tmp_path):
     assert "3 episodes, 34 steps" in out and "no-ops     2 steps dropped" in out and "note       3 of 3" in out
 
 
+def test_the_return_by_a_column_stays_or_its_change_is_told(capsys, tmp_path):
+    from apportion.data.returns import store_returns
+
+    demos = [demo(i, 10 + i, frames=False) for i in range(3)]
+    demos = [replace(one, extra={**one.extra, "paid": one.action[:, 0].astype(np.float64)}) for one in demos]
+    demos[0].action[2:4, :6] = 0
+    before = store_returns(store(tmp_path / "src", demos), "column:paid")
+
+    def convert(name, *flags):
+        code, out, err = run(capsys, "convert", tmp_path / "src", tmp_path / name, "--to", "store", *flags)
+        assert code == 0, err
+        return store_returns(DemoStore(tmp_path / name), "column:paid"), out
+
+    after, out = convert("silent", "--drop-noops")
+    assert after[0] < before[0]
+    assert "(--return column:NAME) changed: paid, phase; to add them up as rewards are: --sum-columns paid,phase" in out
+    after, out = convert("summed", "--drop-noops", "--hz", "10", "--sum-columns", "paid,phase")
+    np.testing.assert_allclose(after, before, rtol=1e-12)
+    assert "--sum-columns" not in out
+    after, out = convert("untouched")
+    assert "--sum-columns" not in out and after.tolist() == before.tolist()
+
+
 def test_bad_episodes_are_counted_where_they_may_be_skipped(capsys, tmp_path):
     demos = [demo(i) for i in range(3)]
     demos[1] = replace(demos[1], reward=np.full(12, np.nan, np.float32))
@@ -152,6 +175,8 @@ def test_bad_episodes_are_counted_where_they_may_be_skipped(capsys, tmp_path):
         (["convert", "SRC", "DST", "--to", "store", "--resize", "big"], "--resize big: give N or HEIGHTxWIDTH"),
         (["convert", "SRC", "DST", "--to", "store", "--lossless"], "--lossless is a setting of --to rlds and lerobot"),
         (["convert", "SRC", "DST", "--to", "store", "--hz", "0"], "--hz 0"),
+        (["convert", "SRC", "DST", "--to", "store", "--sum-columns", "phase"], "is a setting of --hz and --drop-noops"),
+        (["convert", "SRC", "DST", "--to", "store", "--hz", "10", "--sum-columns", "phas"], "did you mean phase?"),
         (["convert", "SRC", "DST", "--to", "store", "--cameras", "wrist"], "did you mean wrist_image?"),
         (["convert", "SRC", "DST", "--to", "store", "--add-failures", "NONE"], "NONE does not exist"),
         (["convert", "SRC", "SRC", "--to", "store"], "exists already"),

@@ -63,11 +63,24 @@ def test_presets_change_the_defaults_and_flags_the_presets():
         ("--data D --method success --rrd-sample-size 8", "--rrd-sample-size is a setting of rrd and rd"),
         ("--data D --batch-size 8", "--batch-size is a setting of progress and success"),
         ("--data D --rrd-batch-size 10 --rrd-sample-size 4", "must be a multiple"),
+        (
+            "--data D --method success --form raw --gamma 0.9",
+            "--gamma is a setting of --form potential .* --form raw",
+        ),
+        ("--data D --form raw --success-bonus 2", "--success-bonus is a setting of --form potential"),
+        ("--data D --method rd --gamma 1", "with --form raw, the default of rd: leave it out"),
     ],
 )
 def test_slips_end_in_one_line_that_helps(line, says):
     with pytest.raises(UserError, match=says.replace("?", r"\?")):
         parse(line)
+
+
+def test_settings_of_the_potential_are_taken_with_it_and_at_their_defaults_anywhere():
+    assert parse("--data D --method success --gamma 0.9 --success-bonus 2").gamma == 0.9
+    assert parse("--data D --method rd --form potential --gamma 0.9").gamma == 0.9
+    assert parse("--data D --form raw --gamma 0.99 --success-bonus 1").success_bonus == 1
+    assert FitConfig("D", form="raw", gamma=0.9).gamma == 0.9  # runs of before stay readable
 
 
 def test_runs_are_named_by_data_method_and_seed():
@@ -107,6 +120,7 @@ def test_the_libero_command_is_understood_as_written(tmp_path, monkeypatch):
     assert config.save_freq == 2 * 50 * 100 * 50
     assert (config.device, config.image_size) == ("cpu", 128)
     assert request.run == tmp_path / "log" / "pretrain_RRD_Libero10"
+    assert not config.skip_bad and legacy_libero.parse([*line.split(), "--skip_bad"]).config.skip_bad
     said = "\n".join(request.notes)
     assert "2,500,000 gradient steps = 10 epochs x 50 cycles x 100 iterations x 50 train batches" in said
     assert "--cuda: PyTorch finds no GPU here" in said

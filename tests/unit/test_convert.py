@@ -74,6 +74,9 @@ def test_rlds_has_the_names_and_counts_that_tfds_looks_for(tmp_path):
     assert about["name"] == "my_set" and sum(counts) == 5 and len(counts) > 1
     shards = [f"my_set-train.tfrecord-{i:05}-of-{len(counts):05}" for i in range(len(counts))]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*shards, "dataset_info.json", "features.json"])
+    # TFDS counts the serialized examples, not the 16 bytes that frame each record
+    size = sum((folder / shard).stat().st_size for shard in shards)
+    assert about["splits"][0]["numBytes"] == str(size - 5 * 16)
 
 
 def test_jpeg_stays_close(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from apportion.rewards.audit_text import render, rows
 from apportion.rewards.demo_audit import Judged, Known, audit_demos, control, voc
-from apportion.rewards.resampled import auroc, estimate, explained, kendall, mean, r2, resamples
+from apportion.rewards.resampled import estimate, explained, kendall, mean, r2, resamples
+from apportion.stats import auroc
 
 ONE = np.ones((1, 4))
 

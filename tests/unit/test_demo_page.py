@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from apportion.cli import main
+from apportion.data.schema import BadDemo
 from apportion.report import demos as demos_page
 from apportion.report.demos import Shown, Story, thin, write_page
 from apportion.rewards.demo_audit import Judged, audit_demos
@@ -131,6 +133,36 @@ def test_no_episode_and_a_place_that_cannot_be_written_are_one_line(run, tmp_pat
     assert "cannot be written" in capsys.readouterr().err
     assert main(["report", str(run), "--show", "0"]) == 2
     assert "--show 0: at least 1 is needed" in capsys.readouterr().err
+
+
+def test_episodes_are_read_one_at_a_time_and_their_frames_let_go(tmp_path):
+    frames, alive = [], []
+
+    def stream():
+        for number in range(5):
+            alive.append(sum(seen() is not None for seen in frames))
+            pixels = np.zeros((4, 16, 16, 3), np.uint8)
+            frames.append(weakref.ref(pixels))
+            one = shown(number, [1, 2, 3], images={"image": pixels}, at=(0, 1, 2, 3))
+            del pixels
+            yield one
+            del one
+
+    page = write_page(story(), stream(), tmp_path / "page.html")
+    assert [e["number"] for e in data_of(page)["episodes"]] == list(range(5))
+    assert alive == [0] * 5  # those of earlier episodes, when the next is read
+
+
+def test_an_episode_that_cannot_be_read_leaves_the_page_that_was_there(tmp_path):
+    def stream():
+        yield shown(1, [1, 2, 3])
+        raise BadDemo("x, episode 2: it has no steps")
+
+    page = write_page(story(), [shown(0, [1, 2, 3])], tmp_path / "page.html")
+    with pytest.raises(BadDemo, match="episode 2"):
+        write_page(story(), stream(), page)
+    assert [e["number"] for e in data_of(page)["episodes"]] == [0]
+    assert list(tmp_path.iterdir()) == [page]
 
 
 def test_rerun_is_named_where_it_is_missing(run, tmp_path, capsys, monkeypatch):

@@ -167,13 +167,15 @@ def test_observations_that_answer_too_early_or_late_are_told_from_those_in_time(
     assert "--timing before" in found(late)[0]["timing"].remedy[0]
 
 
-def test_auroc_by_hand():
-    assert shortcuts.auroc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 1, 0, 1]))[0] == 0.75
-    assert shortcuts.auroc(np.array([1.0, 1.0]), np.array([0, 1]))[0] == 0.5
-    both = shortcuts.auroc(np.array([1.0, 2.0, 3.0]), np.array([[0, 0, 1], [1, 0, 0]]))
-    np.testing.assert_array_equal(both, [1.0, 0.0])
-
-
 def test_answers_are_the_same_twice():
     first, second = found(mixed())[0], found(mixed())[0]
     assert {t: f.evidence for t, f in first.items()} == {t: f.evidence for t, f in second.items()}
+
+
+
+def test_a_rare_outcome_is_not_left_out_of_a_large_set(monkeypatch):
+    monkeypatch.setattr(shortcuts, "MOST", 20)
+    start = np.random.default_rng(0).normal(size=(200, 2))
+    returns = np.zeros(200)
+    returns[111] = 1.0
+    assert 0 <= shortcuts.from_start(start, ["a"] * 200, returns).value <= 1

@@ -60,6 +60,35 @@ def test_graded_rewards_of_dropped_steps_go_to_the_step_before_them():
     assert filters.drop_noops(one).reward.tolist() == [3, 7, 5, 6, 15.5]
 
 
+def with_columns(one, **columns):
+    return replace(one, extra={name: np.asarray(values) for name, values in columns.items()})
+
+
+def test_columns_that_are_to_be_summed_keep_their_sums_and_others_are_picked():
+    money, count = np.float32([1, 2, 3, 4, 5, 6, 7, 8.5]), np.uint8([200] * 8)
+    one = with_columns(idle_at(demo(0, 8), 0, 3, 7), money=money, count=count, clock=np.arange(8))
+    short = filters.drop_noops(one, ["money", "count"])  # steps 1, 2, 4, 5, 6 stay
+    assert short.extra["money"].tolist() == [3, 7, 5, 6, 15.5]
+    assert short.extra["count"].tolist() == [400, 400, 200, 200, 400]  # no byte runs over
+    assert short.extra["clock"].tolist() == [1, 2, 4, 5, 6]
+    coarse = filters.downsample(one, 3, ["money", "count"])
+    assert coarse.extra["money"].tolist() == [6, 15, 15.5]
+    assert coarse.extra["clock"].tolist() == [0, 3, 6]
+    assert (short.extra["money"].dtype, coarse.extra["count"].dtype) == (np.float32, np.int64)
+    for changed in (short, coarse):
+        assert changed.extra["money"].sum() == money.sum()
+        assert changed.extra["count"].sum() == 1600
+
+
+def test_columns_whose_sums_changed_are_known():
+    paid = np.float64([0, 0, 1.5, 0, -2, 0, 0, 0])
+    pairs = np.ones((8, 2))
+    one = with_columns(idle_at(demo(0, 8), 0, 3, 7), paid=paid, clock=np.arange(8), flag=np.ones(8, bool), pairs=pairs)
+    assert filters.changed_sums(one, filters.drop_noops(one)) == {"clock", "flag"}  # what was dropped of paid is 0
+    assert filters.changed_sums(one, filters.drop_noops(one, ["clock", "flag"])) == set()
+    assert filters.changed_sums(one, filters.downsample(one, 3)) == {"paid", "clock", "flag"}
+
+
 def test_an_episode_of_noops_is_not_emptied():
     with pytest.raises(BadDemo, match="all 4 steps are no-ops"):
         filters.drop_noops(replace(demo(0, 4), action=np.zeros((4, 7), np.float32)))

@@ -140,6 +140,26 @@ def test_successes_and_failures_are_held_out_in_their_shares(tmp_path):
     assert split(opened, 0.0) == (list(range(20)), [])
 
 
+@pytest.mark.parametrize(
+    ("successes", "failures", "share", "held"),
+    [
+        (10, 2, 0.2, (2, 1)),  # 0.4 of 2 would round to none
+        (10, 3, 0.15, (2, 1)),  # 0.45 of 3 too
+        (10, 3, 0.2, (2, 1)),
+        (10, 1, 0.2, (2, 0)),  # the only failure is learned from
+        (2, 2, 0.01, (1, 1)),
+        (49, 35, 0.2, (10, 7)),  # 9.8 and 7: nothing changes where the share is one episode at least
+    ],
+)
+def test_each_outcome_that_two_episodes_have_is_held_out_once_at_least(tmp_path, successes, failures, share, held):
+    made = [demo(i, 3, success=i < successes, frames=False) for i in range(successes + failures)]
+    opened = store(tmp_path / "s", made)
+    train, val = split(opened, share, seed=3)
+    assert (sum(i < successes for i in val), sum(i >= successes for i in val)) == held
+    assert sorted(train + val) == list(range(successes + failures))
+    assert split(opened, share, seed=3) == (train, val)
+
+
 def test_an_episode_is_read_with_what_the_model_needs(tmp_path):
     opened = store(tmp_path / "s", [demo(0, 5)])
     assert read_demo(opened, 0, INPUTS).images

@@ -1,6 +1,7 @@
 """The offline loop as a whole: what a run leaves, when it stops, what it says."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,7 @@ def test_a_run_leaves_a_model_its_split_and_its_figures(tmp_path):
     assert {"loss", "accuracy", "val/loss", "val/auroc"} <= lines[-1].keys()
     split = json.loads((run / "split.json").read_text())
     assert sorted(split["train"] + split["val"]) == list(range(12))
+    assert list(split["ids"]) == [str(i) for i in range(12)]
     summary = json.loads((run / "fit.json").read_text())
     assert summary["best_step"] == min(lines, key=lambda line: line["val/loss"])["step"]
     assert RunDir(run).info()["finished"] is True
@@ -47,6 +49,17 @@ def test_a_run_leaves_a_model_its_split_and_its_figures(tmp_path):
     assert model.rewards(demos()[0]).shape == (5,)
     timing = read_lines(run / "timing.jsonl")[-1]
     assert 0 < timing["loader_share"] < 1
+
+
+def test_a_fit_is_not_resumed_with_other_episodes(tmp_path):
+    store(tmp_path / "s", demos()).close()
+    run = tmp_path / "run"
+    fit(config(tmp_path / "s", steps=1), run, progress=False)
+    RunDir(run).mark("finished", False)
+    shutil.rmtree(tmp_path / "s")
+    store(tmp_path / "s", demos()[::-1]).close()
+    with pytest.raises(UserError, match=r"does not hold the episodes that .*run began with"):
+        resume(run, progress=False)
 
 
 def test_the_statistics_are_of_the_training_episodes_only(tmp_path):

@@ -1,7 +1,6 @@
 """Several processes: the same batch in parts is the same step."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,49 +8,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apportion.cli import main
 from apportion.rewards.demo_model import DemoReward
 from apportion.run.metrics import read_lines
 from apportion.train.ranks import Ranks
 from apportion.types import UserError
 from demos_for_tests import demo, store
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from apportion.config import FitConfig
-from apportion.train.offline import fit
-torch.set_num_threads(1)
-data, run, method = sys.argv[1:]
-config = FitConfig(
-    data=data, method=method, rrd_batch_size=16, rrd_sample_size=4, batch_size=8, r_hidden=(8,), steps=20, log_every=5,
-    validate_every=10, val_share=0.25, dropout=0.1,
-)
-fit(config, Path(run), progress=False)
-"""
+SETTINGS = "--r-hidden 8 --steps 20 --log-every 5 --validate-every 10 --val-share 0.25 --dropout 0.1 --device cpu"
+BATCHES = {"rrd": "--rrd-batch-size 16 --rrd-sample-size 4", "success": "--batch-size 8"}
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def words(method: str, data: Path, run: Path) -> list[str]:
+    settings = f"{SETTINGS} --method {method} {BATCHES[method]}".split()
+    return ["fit", "--data", str(data), "--runs-dir", str(run.parent), "--name", run.name, *settings]
 
 
-def run_in(world: int, data: Path, run: Path, method: str) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    words = [sys.executable, "-c", SCRIPT, str(data), str(run), method]
-    processes = [
-        subprocess.Popen(words, env={**env, "WORLD_SIZE": str(world), "RANK": str(i), "LOCAL_RANK": str(i)})
-        for i in range(world)
-    ]
-    assert [process.wait(120) for process in processes] == [0] * world
+def torchrun(command: list[str]) -> subprocess.CompletedProcess:
+    """`apportion` in two processes, as a user starts them."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, "-m", "apportion", *command], env=env, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.parametrize("method", ["rrd", "success"])
 def test_two_processes_learn_what_one_learns(tmp_path, method):
     store(tmp_path / "s", [demo(i, 8 + i % 4, success=i % 3 > 0, frames=False) for i in range(12)])
-    for world in (1, 2):
-        run_in(world, tmp_path / "s", tmp_path / f"run{world}", method)
+    assert main(words(method, tmp_path / "s", tmp_path / "run1")) == 0
+    done = torchrun(words(method, tmp_path / "s", tmp_path / "run2"))
+    assert done.returncode == 0, done.stderr
     one, two = (read_lines(tmp_path / f"run{world}" / "metrics.jsonl") for world in (1, 2))
     assert [line["step"] for line in one] == [line["step"] for line in two] == [5, 10, 15, 20]
     for a, b in zip(one, two, strict=True):
@@ -67,3 +52,15 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused():
     assert [Ranks(i, 2).part(8, "x") for i in range(2)] == [(0, 4), (4, 8)]
     with pytest.raises(UserError, match="--batch-size is 7, which 2 processes cannot share evenly"):
         Ranks(0, 2).part(7, "--batch-size")
+
+
+def test_a_slip_of_one_process_is_no_traceback_in_the_others(tmp_path):
+    store(tmp_path / "s", [demo(i, 8, success=i % 3 > 0, frames=False) for i in range(12)])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    done = torchrun(words("rrd", tmp_path / "s", tmp_path / "run"))
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert sum(line.startswith("apportion: ") and "holds a run already" in line for line in said) == 1
+    assert sum("another process is gone" in line for line in said) <= 1  # torchrun may end it before it speaks
+    assert not any(line.startswith("[rank") for line in said)  # how torch marks a traceback of a process of its own

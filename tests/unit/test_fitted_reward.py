@@ -60,7 +60,7 @@ def fitted(tmp_path, spec, **settings):
 def test_a_raw_reward_takes_the_place_of_the_environments(tmp_path, spec, method):
     source, model = fitted(tmp_path, spec, method=method)
     episode = played(spec)
-    paid = source.paid(episode)
+    paid = source.closed(episode)
     np.testing.assert_allclose(paid.reward, model.rewards(as_demo(episode, spec)), rtol=1e-5)
     assert paid.obs is episode.obs
 
@@ -71,7 +71,7 @@ def test_a_potential_difference_is_added_and_taken_back_at_the_end(tmp_path, spe
     episode = played(spec, terminated)
     phi = model.potential(as_demo(episode, spec)).astype(np.float64)
     after = phi[1:] * np.array([1, 1, 1, 1, 0 if terminated else 1])
-    paid = source.paid(episode).reward
+    paid = source.closed(episode).reward
     np.testing.assert_allclose(paid, episode.reward + 0.9 * after - phi[:-1], rtol=1e-5)
     # discounted, everything but the first potential cancels, so that no policy gains by it
     discount = 0.9 ** np.arange(5)
@@ -87,7 +87,7 @@ def test_the_reward_of_another_online_run(tmp_path, spec):
     source = make_method(spec, RewardConfig("model", model=str(tmp_path / "run")), torch.Generator(), None, CPU)
     assert isinstance(source, Fitted)
     assert isinstance(source, Given)
-    np.testing.assert_array_equal(source.paid(episode).reward, model.predict(obs[:-1], act, obs[1:]).numpy())
+    np.testing.assert_array_equal(source.closed(episode).reward, model.predict(obs[:-1], act, obs[1:]).numpy())
 
 
 def test_models_that_do_not_fit_the_environment_are_one_line(tmp_path, spec):

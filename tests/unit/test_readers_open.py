@@ -116,7 +116,7 @@ def test_every_way_to_name_a_set_opens_it(path: Path):
     ("path", "said"),
     [
         (DATA / "libero_10_no_nops", f"did you mean {RLDS}?"),
-        (DATA / "nowhere" / "at" / "all", "has no nowhere"),
+        (DATA / "zzz" / "at" / "all", "has no zzz"),
         (RLDS / "1.0.0" / "liber_o10-train.tfrecord-00000-of-00002", f"give its folder, {RLDS / '1.0.0'}"),
         (DATA, "give one of them: libero_10, libero_10_no_noops"),
         (Path(__file__), "is no file of demonstrations"),

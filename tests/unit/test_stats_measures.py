@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.report.stats import bootstrap_ci, iqm
-from apportion.stats import pearson, per_episode, r2, ranks, spearman
+from apportion.stats import auroc, pearson, per_episode, r2, ranks, spearman
 
 
 def test_pearson_by_hand():
@@ -65,6 +65,21 @@ def test_r2_by_hand():
 def test_measures_refuse_unequal_lengths():
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
         pearson([1, 2], [1, 2, 3])
+
+
+def test_auroc_of_many_labellings_at_once():
+    # positives 1 2 3 against 1 0: of six pairs all but the tie are won; the second labelling is the opposite
+    labels = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 1, 1], [1, 1, 1, 1, 1]], bool)
+    found = auroc(np.ones((1, 5)), np.array([1.0, 2, 3, 1, 0]), labels)
+    np.testing.assert_array_equal(found, [5.5 / 6, 0.5 / 6, np.nan])
+
+
+def test_auroc_is_the_rank_sum_with_mid_ranks():
+    rng = np.random.default_rng(0)
+    score, positive = rng.integers(5, size=40).astype(float), rng.random(40) < 0.4
+    n = int(positive.sum())
+    expected = (ranks(score)[positive].sum() - n * (n + 1) / 2) / (n * (40 - n))
+    assert auroc(np.ones((1, 40)), score, positive)[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_per_episode_splits_where_episodes_end():

@@ -1,6 +1,7 @@
 """A fitted model in use: held-out episodes, the audit's command line, which episodes a report shows."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -42,12 +43,75 @@ def test_held_out_episodes_are_the_default_on_the_fits_own_data(run, arm):
     assert open_use(run, arm.parent / "." / "arm").episodes("val") == VAL
 
 
+def others(count):
+    return [
+        replace(demo(100 + i, 8 + i % 3, success=i % 2 == 0, frames=False), task=f"task {i % 2}") for i in range(count)
+    ]
+
+
 def test_on_other_data_nothing_is_held_out(run, tmp_path):
-    store(tmp_path / "other", made_up()[:4]).close()
+    store(tmp_path / "other", others(4)).close()
     use = open_use(run, tmp_path / "other")
     assert use.episodes(None) == [0, 1, 2, 3]
+    assert use.changed == ""
     with pytest.raises(UserError, match=r"was fitted to .*arm, so that none"):
         use.episodes("val")
+
+
+def replaced(arm, demos):
+    shutil.rmtree(arm)
+    store(arm, demos).close()
+
+
+def test_episodes_that_were_added_or_moved_do_not_pass_for_others(run, arm):
+    old = made_up()
+    replaced(arm, [*others(2), *reversed(old)])
+    use = open_use(run, None)
+    assert use.train == [11 - i for i in reversed(TRAIN)]
+    assert use.episodes(None) == [0, 1, *(11 - i for i in reversed(VAL))]
+    found, _ = audit_run(use, None, [], unheard)
+    assert (found["episodes"], found["held_out"], found["controls_fitted_to"]) == (6, 6, 6)
+    line = "of its 12 episodes 6 were learned from, 4 held out, and 2 are new"
+    assert [w for w in found["warnings"] if line in w] == found["warnings"][:1]
+
+
+def test_another_set_of_the_same_size_in_the_same_place_is_all_new(run, arm):
+    replaced(arm, others(10))
+    use = open_use(run, None)
+    assert use.train is None
+    assert use.episodes(None) == list(range(10))
+    found, _ = audit_run(use, None, [], unheard)
+    assert "0 were learned from, 0 held out, and 10 are new" in found["warnings"][1]
+    assert "holds none of the episodes that the model learned from" in found["warnings"][0]
+
+
+def test_a_copy_of_the_fits_data_elsewhere_is_known_for_what_it_is(run, arm, tmp_path):
+    shutil.copytree(arm, tmp_path / "copy")
+    use = open_use(run, tmp_path / "copy")
+    assert (use.train, use.episodes(None), use.changed) == (TRAIN, VAL, "")
+    store(tmp_path / "some", [*others(1), made_up()[0]]).close()  # one of many that were learned from
+    found, _ = audit_run(open_use(run, tmp_path / "some"), None, [], unheard)
+    assert (found["episodes"], found["controls_fitted_to"]) == (1, 6)  # the controls still see all of the fit's data
+    assert "of its 2 episodes 1 were learned from" in found["warnings"][0]
+
+
+def test_two_episodes_with_the_same_actions_are_told_by_their_numbers_in_the_fits_own_data(tmp_path):
+    twins = [demo(0, 6, frames=False), *made_up()[:3], demo(0, 6, frames=False)]
+    store(tmp_path / "arm", twins).close()
+    run = fitted_run(tmp_path / "run", reward_model(demo(0), data=str(tmp_path / "arm")), [0, 1, 2], [3, 4])
+    assert open_use(run, None).episodes(None) == [3, 4]
+
+
+def test_a_model_without_its_run_has_seen_nobody_knows_what(run, arm):
+    (run / "split.json").unlink()
+    use = open_use(run, None)
+    assert (use.train, use.held_out, use.changed) == (None, None, "")
+
+
+def test_a_split_that_is_not_whole_is_one_line(run):
+    (run / "split.json").write_text('{"train": [0], "val": [1]}')
+    with pytest.raises(UserError, match=r"split\.json cannot be read \(KeyError\('ids'\)\)"):
+        open_use(run, None).episodes(None)
 
 
 def test_a_fit_that_held_nothing_out_says_so(arm, tmp_path):
@@ -61,8 +125,9 @@ def test_data_that_is_gone_or_shorter_is_one_line(run, arm, tmp_path):
     with pytest.raises(UserError, match="not there any more: say where with --data"):
         open_use(run, None)
     store(arm, made_up()[:4]).close()
-    with pytest.raises(UserError, match="4 episodes, fewer than when"):
-        open_use(run, None)
+    use = open_use(run, None)
+    assert (use.train, use.episodes(None)) == ([0, 1, 2], [3])
+    assert use.changed == "The last 6 episodes of the fit are not in this data."
 
 
 def test_an_episode_is_judged_by_the_models_own_words(run):
@@ -92,6 +157,7 @@ def test_figures_on_episodes_learned_from_carry_a_warning(run):
 
 
 def test_where_the_fits_data_is_gone_the_controls_say_whose_they_are(run, arm, tmp_path):
+    replaced(arm, others(10))
     arm.rename(tmp_path / "moved")
     found, _ = audit_run(open_use(run, tmp_path / "moved"), None, [], unheard)
     assert found["controls_fitted_to"] == 10

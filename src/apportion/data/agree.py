@@ -29,6 +29,7 @@ class Options:
     fps: float | None = None  # what the recordings ran at, where the files say nothing, or the wrong thing
     hz: float | None = None  # down-sample to this
     drop_noops: bool = False
+    sum_columns: tuple[str, ...] = ()  # with hz and drop_noops: extra columns that are added up, as rewards are
     rotate_180: bool = False
     flip: bool = False
     resize: tuple[int, int] | None = None  # height, width

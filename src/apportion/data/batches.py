@@ -64,8 +64,8 @@ def split(
 ) -> tuple[list[int], list[int]]:
     """Numbers of the episodes to learn from, and of those held out: a share of all episodes, or of all tasks.
 
-    By episode the share is held out of successes and failures separately, so that both sides see both. Raises
-    UserError where one side would be empty.
+    By episode the share is held out of successes and failures separately, so that both sides see both: at least one
+    of each outcome that two episodes have. Raises UserError where one side would be empty.
     """
     rng = np.random.default_rng(seed)
     if val_share == 0:
@@ -83,7 +83,7 @@ def split(
         val = []
         for name in sorted(groups):
             order = rng.permutation(groups[name]).tolist()
-            val += order[: round(val_share * len(order))]
+            val += order[: max(round(val_share * len(order)), min(1, len(order) - 1))]
         val = val or [int(rng.integers(len(store)))]
     chosen = set(val)
     train = [i for i in range(len(store)) if i not in chosen]

@@ -23,7 +23,7 @@ from apportion.data.schema import SetInfo, Source
 from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
 
-Column = Mapping[Source, np.ndarray]  # of every episode of the set: (T,) float32
+Column = Mapping[Source, np.ndarray]  # of every episode that could be read: (T,) float32
 
 
 def add_column(
@@ -33,8 +33,9 @@ def add_column(
 
     LIBERO and Minari: the dataset rewards_NAME beside rewards; RLDS: the step feature reward_NAME; LeRobot: the column
     reward.NAME, and `progress` (in [0, 1]) as sarm_progress.parquet; a store: the extra column reward_NAME. `about`:
-    one sentence kept with it. Raises UserError where `out` exists or lies in `source`, the column exists, or the disk
-    is full.
+    one sentence kept with it. An episode without `values` gets no dataset in HDF5, NaN in LeRobot's and the store's
+    column and no row of progress; in RLDS, where every record must have every feature, its record is left out. Raises
+    UserError where `out` exists or lies in `source`, the column exists, or the disk is full.
     """
     for path in {episode.path for episode in values}:
         if info.format != "store" and (PurePath(path).is_absolute() or ".." in PurePath(path).parts):
@@ -132,9 +133,12 @@ def _lerobot(copy: Path, name: str, values: Column, progress: Column, about: str
     from apportion.data.lerobot import LeRobotSet, write_progress
     from apportion.data.lerobot_column import add_lerobot_column
 
-    where = add_lerobot_column(copy, name, by_file(values))
-    columns = [{"progress_sparse": progress[source]} for source in values]  # in the order of the set
-    write_progress(copy / "sarm_progress.parquet", columns, LeRobotSet(copy), about)
+    frames = LeRobotSet(copy)
+    tables = [str(frames.meta.data_file(entry).relative_to(copy)) for entry in frames.meta.episodes]
+    where = add_lerobot_column(copy, name, {**dict.fromkeys(tables, ()), **by_file(values)})
+    known = {source.index: {"progress_sparse": column} for source, column in progress.items()}
+    columns = [known.get(entry["episode_index"]) for entry in frames.meta.episodes]
+    write_progress(copy / "sarm_progress.parquet", columns, frames, about)
     return [*where, "progress_sparse in sarm_progress.parquet"]
 
 
@@ -147,7 +151,7 @@ def _store(copy: Path, name: str, values: Column) -> list[str]:
     with (copy / f"{name}.bin").open("wb") as file:
         for entry in table:
             column = np.zeros(entry["rows"], np.float32)
-            column[: entry["length"]] = values[Source(*entry["source"])]
+            column[: entry["length"]] = values.get(Source(*entry["source"]), np.nan)
             column.tofile(file)
     about["columns"][name] = {"dtype": "float32", "shape": []}
     write_json(copy / "store.json", about)

@@ -18,6 +18,7 @@ from apportion.data.agree import Options, agreed
 from apportion.data.libero import LiberoSet
 from apportion.data.schema import BadDemo, Demo, DemoSet, Frames, SetInfo, Source
 from apportion.data.store import StoreWriter
+from apportion.flags import did_you_mean
 from apportion.run.files import full_disk
 from apportion.types import UserError
 
@@ -114,12 +115,12 @@ def _read(sources: Sequence[DemoSet], where: tuple[int, int], info: SetInfo, opt
     return demo
 
 
-def _shortened(demo: Demo, factor: int, options: Options) -> tuple[Demo, int]:
-    """The episode with the steps that stay, and how many no-ops went."""
-    demo = filters.stop_at_success(demo) if options.stop_at_success else demo
-    demo = filters.downsample(demo, factor) if factor > 1 else demo
-    short = filters.drop_noops(demo) if options.drop_noops else demo
-    return short, demo.length - short.length
+def _shortened(demo: Demo, factor: int, options: Options) -> tuple[Demo, int, set[str]]:
+    """The episode with the steps that stay, how many no-ops went, and the extra columns whose sum is another now."""
+    whole = filters.stop_at_success(demo) if options.stop_at_success else demo
+    demo = filters.downsample(whole, factor, options.sum_columns) if factor > 1 else whole
+    short = filters.drop_noops(demo, options.sum_columns) if options.drop_noops else demo
+    return short, demo.length - short.length, filters.changed_sums(whole, short)
 
 
 def _factor(source: DemoSet, options: Options) -> int:
@@ -142,6 +143,7 @@ def _plan(sources: Sequence[DemoSet], info: SetInfo, options: Options, result: R
     kept: list[tuple[int, int]] = []
     columns: list[set[tuple[str, str, tuple[int, ...]]]] = []
     outcomes: list[set[bool]] = [set() for _ in sources]
+    changes: set[str] = set()
     rows = last_seen = 0
     for where in ((n, i) for n, source in enumerate(sources) for i in range(len(source))):
         try:
@@ -151,12 +153,13 @@ def _plan(sources: Sequence[DemoSet], info: SetInfo, options: Options, result: R
             if demo.task in options.drop_tasks or (options.success_only and not demo.success):
                 result.filtered += 1
                 continue
-            short, _ = _shortened(demo, factors[where[0]], options)
+            short, _, changed = _shortened(demo, factors[where[0]], options)
         except BadDemo as error:
             _skip(error, options, result)
             continue
         kept.append(where)
         after[demo.task] += 1
+        changes |= changed
         columns.append({(k, v.dtype.name, v.shape[1:]) for k, v in short.extra.items()})
         rows, last_seen = rows + short.observations, last_seen + (short.observations > short.length)
     _outcomes_known(sources, outcomes)
@@ -164,11 +167,30 @@ def _plan(sources: Sequence[DemoSet], info: SetInfo, options: Options, result: R
     if not kept:
         bad = f": {result.skipped[0]}" if result.skipped else ""
         raise UserError(f"no episode would be left to write{bad}")
+    return _Plan(kept, _extra(columns, changes, options, result), after, rows, last_seen)
+
+
+def _extra(
+    columns: Sequence[set[tuple[str, str, tuple[int, ...]]]], changes: set[str], options: Options, result: Result
+) -> tuple[str, ...]:
+    """The extra columns that all episodes have alike; notes those left out, and those whose sums changed.
+
+    `columns`: (name, type, shape of a step) of each episode. Raises UserError for --sum-columns that are not there.
+    """
+    there = {name for name, *_ in set.union(*columns)}
+    for name in options.sum_columns:
+        if name not in there:
+            near = did_you_mean(name, there)
+            raise UserError(f"--sum-columns {name}: extra columns are {', '.join(sorted(there)) or 'none'}{near}")
     shared = set.intersection(*columns)
-    lost = sorted({name for name, *_ in set.union(*columns) - shared})
+    lost = {name for name, *_ in set.union(*columns) - shared}
     if lost:
-        result.notes.append(f"left out, for not all episodes have them alike: {', '.join(lost)}")
-    return _Plan(kept, tuple(sorted({name for name, *_ in shared} - set(lost))), after, rows, last_seen)
+        result.notes.append(f"left out, for not all episodes have them alike: {', '.join(sorted(lost))}")
+    if changes - lost:
+        what = "columns of which only the steps that stay were kept, so that their sums (--return column:NAME) changed"
+        names = ",".join(sorted(changes - lost))
+        result.notes.append(f"{what}: {names.replace(',', ', ')}; to add them up as rewards are: --sum-columns {names}")
+    return tuple(sorted({name for name, *_ in shared} - lost))
 
 
 def _skip(error: BadDemo, options: Options, result: Result) -> None:
@@ -189,8 +211,6 @@ def _outcomes_known(sources: Sequence[DemoSet], outcomes: Sequence[set[bool]]) -
 def _nothing_emptied(before: Counter[str], after: Counter[str], options: Options) -> None:
     unknown = [task for task in options.drop_tasks if task not in before]
     if unknown:
-        from apportion.flags import did_you_mean
-
         raise UserError(f"--drop-task {unknown[0]}: there is no such task{did_you_mean(unknown[0], before)}")
     empty = [task for task in before if not after[task] and task not in options.drop_tasks]
     if empty and after:
@@ -241,7 +261,7 @@ def _stream(
             if not left[task]:
                 raise UserError(f"all episodes of the task {task} are bad, the last one: {error}") from error
             continue
-        demo, noops = _shortened(demo, factors[where[0]], options)
+        demo, noops, _ = _shortened(demo, factors[where[0]], options)
         demo = replace(demo, extra={name: demo.extra[name] for name in plan.extra})
         demo = filters.resize(filters.turn(demo, options.rotate_180, options.flip), sizes)
         while demo.source in seen:  # sets of one name, or one set twice: an episode is known by its source

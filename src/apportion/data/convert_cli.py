@@ -54,6 +54,9 @@ def _flags(parser: Parser) -> None:
     parser.add_argument("--resize", metavar="N", help="frames of N x N pixels, or HEIGHTxWIDTH")
     parser.add_argument("--hz", type=float, metavar="N", help="down-sample: deltas of several actions are added up")
     parser.add_argument("--fps", type=float, metavar="N", help="steps per second recorded, where the files are wrong")
+    parser.add_argument(
+        "--sum-columns", metavar="A,B", help="with --hz, --drop-noops: add these extra columns up, as rewards are"
+    )
     parser.add_argument("--cameras", metavar="A,B", help="keep only these cameras; none: keep none")
     parser.add_argument("--proprio", metavar="A,B", help="keep only these low-dimensional observations")
     parser.add_argument("--drop-task", action="append", default=[], metavar="TASK", help="without this task's episodes")
@@ -66,6 +69,8 @@ def _flags(parser: Parser) -> None:
 def _options(args: Namespace) -> Options:
     if args.lossless and args.to not in ("rlds", "lerobot"):
         raise UserError(f"--lossless is a setting of --to rlds and lerobot: {args.to} has frames as they are anyway")
+    if args.sum_columns and not (args.hz or args.drop_noops):
+        raise UserError(f"--sum-columns {args.sum_columns} is a setting of --hz and --drop-noops, and neither is here")
     for flag, value in (("--hz", args.hz), ("--fps", args.fps)):
         if value is not None and not 0 < value < 1e4:
             raise UserError(f"{flag} {value:g}: a number of steps per second is wanted")
@@ -81,6 +86,7 @@ def _options(args: Namespace) -> Options:
         fps=args.fps,
         hz=args.hz,
         drop_noops=args.drop_noops,
+        sum_columns=_names(args.sum_columns) or (),
         rotate_180=args.rotate_180,
         flip=args.flip,
         resize=_size(args.resize) if args.resize else None,

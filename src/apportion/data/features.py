@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 
-from apportion.data.schema import Demo, SetInfo
+from apportion.data.schema import FLIPPED, ROTATED, Orientation, SetInfo
 from apportion.data.store import DemoStore
 from apportion.nets.pooled import Encoder
 from apportion.run.files import full_disk, sync_directory, write_json
@@ -69,9 +69,11 @@ def column_key(encoder: Encoder, turns: Mapping[str, Turn], info: SetInfo) -> tu
     return hashlib.sha256(text.encode()).hexdigest()[:12], about
 
 
-def _lies(orientation: str, turn: Turn) -> str:
-    known = {("opengl", "180"): "rotated", ("opengl", "flip"): "upright"}
-    return orientation if turn == "none" else known.get((orientation, turn), f"{orientation}, turned {turn}")
+def _lies(orientation: Orientation, turn: Turn) -> str:
+    if turn == "none":
+        return orientation
+    turned_to = (ROTATED if turn == "180" else FLIPPED).get(orientation, "unknown")
+    return f"{orientation}, turned {turn}" if turned_to == "unknown" else turned_to
 
 
 def encode_images(
@@ -99,11 +101,6 @@ def encode_images(
             rows.append(half)
         parts.append(np.concatenate(rows))
     return np.concatenate(parts, 1)
-
-
-def encode_demo(demo: Demo, encoder: Encoder, turns: Mapping[str, Turn], batch: int = 32) -> np.ndarray:
-    """The rows (O, F) float16 that `compute_features` writes, for an episode that is not in a store."""
-    return encode_images(demo.images, demo.language, encoder, turns, batch)
 
 
 def compute_features(

@@ -81,15 +81,11 @@ def _device(name: str) -> str:
     """Raises UserError for a device that is not there."""
     import torch
 
+    from apportion.device import torch_device
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise UserError(f"--device {name}: choose from auto, cpu, cuda, cuda:N") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: there is no GPU that torch can use here; leave it out, or take cpu")
-    return name
+    return str(torch_device(name))
 
 
 def _turns(store: DemoStore, args: Namespace, one: bool) -> dict[str, Turn]:

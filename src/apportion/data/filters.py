@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from apportion.data.schema import BadDemo, Camera, Demo, Orientation
+from apportion.data.schema import FLIPPED, ROTATED, BadDemo, Camera, Demo
 from apportion.types import UserError
 
 ARM = 6  # entries of an action that move the arm: 3 for position, 3 for rotation; one more is the gripper
 NOOP = 1e-4  # openvla's threshold on their norm
-
-_ROTATED: dict[Orientation, Orientation] = {"opengl": "rotated", "rotated": "opengl", "unknown": "unknown"}
-_FLIPPED: dict[Orientation, Orientation] = {"opengl": "upright", "upright": "opengl", "unknown": "unknown"}
 
 
 def still(action: np.ndarray) -> np.ndarray:
@@ -32,10 +29,11 @@ def still(action: np.ndarray) -> np.ndarray:
     return quiet & (same | (np.arange(len(action)) < first))
 
 
-def drop_noops(demo: Demo) -> Demo:
+def drop_noops(demo: Demo, sums: Sequence[str] = ()) -> Demo:
     """`demo` without its no-op steps. What a dropped step paid goes to the last kept step before it.
 
-    Raises BadDemo where nothing would be left, UserError for actions that the rule is not made for.
+    So do its numbers in the extra columns `sums`; of the other extra columns the values at the kept steps stay. Raises
+    BadDemo where nothing would be left, UserError for actions that the rule is not made for.
     """
     if demo.action.shape[1] != ARM + 1:
         width = demo.action.shape[1]
@@ -47,12 +45,13 @@ def drop_noops(demo: Demo) -> Demo:
         raise BadDemo(f"{demo.where}: all {demo.length} steps are no-ops; leave out --drop-noops, or --skip-bad it")
     kept = np.flatnonzero(keep)
     group = np.maximum(np.cumsum(keep) - 1, 0)
-    return _take(demo, kept, group, demo.action[kept])
+    return _take(demo, kept, group, demo.action[kept], sums)
 
 
-def downsample(demo: Demo, factor: int) -> Demo:
+def downsample(demo: Demo, factor: int, sums: Sequence[str] = ()) -> Demo:
     """Every `factor`-th observation; the actions between two of them become one: deltas added up, last gripper.
 
+    The extra columns `sums` are added up like rewards; of the others the value at each group's first step stays.
     An added-up delta may leave [-1, 1]: it says where the arm went, not what one control step can do. The last
     group may be shorter. Raises UserError for actions that are not 6 arm deltas and a gripper.
     """
@@ -63,10 +62,10 @@ def downsample(demo: Demo, factor: int) -> Demo:
     ends = np.minimum(starts + factor, demo.length) - 1
     action = np.add.reduceat(demo.action, starts, axis=0)
     action[:, ARM] = demo.action[ends, ARM]
-    return _take(demo, starts, np.arange(demo.length) // factor, action)
+    return _take(demo, starts, np.arange(demo.length) // factor, action, sums)
 
 
-def _take(demo: Demo, steps: np.ndarray, group: np.ndarray, action: np.ndarray) -> Demo:
+def _take(demo: Demo, steps: np.ndarray, group: np.ndarray, action: np.ndarray, sums: Sequence[str]) -> Demo:
     """The observations before `steps` (and the one after the last action, if there is one); rewards by `group` (T,)."""
 
     def seen(values: np.ndarray) -> np.ndarray:
@@ -78,8 +77,30 @@ def _take(demo: Demo, steps: np.ndarray, group: np.ndarray, action: np.ndarray) 
         proprio={name: seen(x) for name, x in demo.proprio.items()},
         action=np.ascontiguousarray(action),
         reward=_merged(demo, group, len(steps)),
-        extra={name: x[steps] for name, x in demo.extra.items()},
+        extra={name: _added(x, group, len(steps)) if name in sums else x[steps] for name, x in demo.extra.items()},
     )
+
+
+def _added(values: np.ndarray, group: np.ndarray, count: int) -> np.ndarray:
+    """Sums (count, ...) of values (T, ...): whole numbers and booleans as int64, else of float32 at least."""
+    exact = values.dtype.kind in "biu"
+    out = np.zeros((count, *values.shape[1:]), np.int64 if exact else np.float64)
+    np.add.at(out, group, values)
+    return out if exact else out.astype(np.result_type(values.dtype, np.float32))
+
+
+def changed_sums(before: Demo, after: Demo) -> set[str]:
+    """The extra columns of one number per step that add up to something else in `after`: their return would change."""
+
+    def total(values: np.ndarray) -> float:
+        return float(np.sum(values, dtype=np.float64))
+
+    changed = set()
+    for name, values in before.extra.items():
+        slack = 1e-6 * total(np.abs(values.astype(np.float64)))  # what rounding to float32 can do
+        if values.ndim == 1 and not np.isclose(total(values), total(after.extra[name]), 0, slack, equal_nan=True):
+            changed.add(name)
+    return changed
 
 
 def _merged(demo: Demo, group: np.ndarray, count: int) -> np.ndarray:
@@ -121,7 +142,7 @@ def stop_at_success(demo: Demo) -> Demo:
 
 def turned(camera: Camera, name: str, rotate: bool, flip: bool) -> Camera:
     """`camera` after a rotation by 180 degrees and then a flip upside down. UserError where that has no name."""
-    for asked, flag, table in ((rotate, "--rotate-180", _ROTATED), (flip, "--flip", _FLIPPED)):
+    for asked, flag, table in ((rotate, "--rotate-180", ROTATED), (flip, "--flip", FLIPPED)):
         if asked and camera.orientation not in table:
             raise UserError(f"{flag}: camera {name} is {camera.orientation}; it turns {' or '.join(table)} frames only")
         camera = replace(camera, orientation=table[camera.orientation]) if asked else camera

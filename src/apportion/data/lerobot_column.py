@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from apportion.data.lerobot_meta import parquet_module
+from apportion.data.lerobot_read import whole_table
 from apportion.data.lerobot_stats import as_lists, merged, vector_stats
-from apportion.data.schema import Source
+from apportion.data.schema import BadDemo, Source
 from apportion.run.files import write_json
 from apportion.types import UserError
 
@@ -21,13 +22,19 @@ _ABOUT = b"huggingface"  # the features once more, in each table's schema
 def add_lerobot_column(root: Path, name: str, files: Mapping[str, Sequence[tuple[Source, np.ndarray]]]) -> list[str]:
     """Adds the feature `name` in place. `files`: table -> its episodes' columns (T,) float32; videos stay as they are.
 
-    Row groups stay as they were, one of them in memory at a time.
+    Other episodes in these tables get NaN and no statistics; a damaged table without a column to add stays as it is,
+    for another one BadDemo is raised. Row groups stay as they were, one of them in memory at a time.
     """
     info: dict[str, Any] = json.loads((root / "meta" / "info.json").read_bytes())
     if name in info["features"]:
         raise UserError(f"the data set has a feature {name} already: give another --name")
     for path, episodes in files.items():
-        _extend(root / path, name, {source.index: column for source, column in episodes})
+        try:
+            _extend(root / path, name, {source.index: column for source, column in episodes})
+        except BadDemo:
+            if episodes:
+                raise
+            (root / f"{path}.tmp").unlink(missing_ok=True)
     numbered = {source.index: column for episodes in files.values() for source, column in episodes}
     stats = {number: {name: vector_stats(column)} for number, column in sorted(numbered.items())}
     whole, lines = root / "meta" / "stats.json", root / "meta" / "episodes_stats.jsonl"
@@ -36,7 +43,7 @@ def add_lerobot_column(root: Path, name: str, files: Mapping[str, Sequence[tuple
     if lines.is_file():
         entries = [json.loads(line) for line in lines.read_text("utf-8").splitlines() if line.strip()]
         for entry in entries:
-            entry["stats"] |= as_lists(stats[entry["episode_index"]])
+            entry["stats"] |= as_lists(stats.get(entry["episode_index"], {}))
         lines.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries), "utf-8")
     info["features"][name] = {"dtype": "float32", "shape": [1], "names": None}
     write_json(root / "meta" / "info.json", info)
@@ -48,15 +55,18 @@ def _extend(file: Path, name: str, columns: Mapping[int, np.ndarray]) -> None:
 
     parquet, grown = parquet_module(), file.with_name(file.name + ".tmp")
     seen: dict[int, int] = dict.fromkeys(columns, 0)  # rows of each episode so far
-    with parquet.ParquetFile(file) as reader:
+    with whole_table(str(file)):
+        reader = parquet.ParquetFile(file)
+    with reader:
         schema = reader.schema_arrow.append(pa.field(name, pa.float32()))
         schema = schema.with_metadata(_with_feature(reader.schema_arrow.metadata or {}, name))
         with parquet.ParquetWriter(grown, schema) as writer:
             for group in range(reader.num_row_groups):
-                table = reader.read_row_group(group)
-                values = np.zeros(len(table), np.float32)
+                with whole_table(str(file)):
+                    table = reader.read_row_group(group)
+                values = np.full(len(table), np.nan, np.float32)
                 numbers = table["episode_index"].to_numpy()
-                for number in np.unique(numbers).tolist():
+                for number in columns.keys() & np.unique(numbers).tolist():
                     rows = np.flatnonzero(numbers == number)
                     values[rows] = columns[number][seen[number] : seen[number] + len(rows)]
                     seen[number] += len(rows)

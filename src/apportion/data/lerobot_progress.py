@@ -15,13 +15,14 @@ from apportion.types import UserError
 
 
 def write_progress(
-    path: Path, progress: Iterable[Mapping[str, np.ndarray]], frames: LeRobotSet | None = None, model: str = ""
+    path: Path, progress: Iterable[Mapping[str, np.ndarray] | None], frames: LeRobotSet | None = None, model: str = ""
 ) -> None:
     """Writes what `lerobot-train --sample_weighting.type=rabc` reads, usually <data set>/sarm_progress.parquet.
 
     One mapping per episode, in order: column -> (T,), a value for each frame, which LeRobot expects to rise from 0 to
     1; it reads `progress_sparse`, or `progress_dense` where it is told to. `frames`: the data set that the file is for,
-    from which the numbers of episodes are taken and the lengths checked. Raises UserError where they do not fit.
+    from which the numbers of episodes are taken and the lengths checked; with it None stands for an episode of which
+    nothing is known: it gets no rows. Raises UserError where they do not fit.
     """
     import pyarrow as pa
 
@@ -29,6 +30,10 @@ def write_progress(
     entries = None if frames is None else frames.meta.episodes
     index = count = 0
     for count, values in enumerate(progress, 1):
+        if values is None and entries is not None and count <= len(entries):
+            index += entries[count - 1]["length"]
+            continue
+        values = values or {}
         lengths = {len(x) for x in values.values()}
         if entries is not None and (count > len(entries) or lengths != {entries[count - 1]["length"]}):
             expected = entries[count - 1]["length"] if count <= len(entries) else "no"

@@ -150,7 +150,7 @@ class _Rows:
             raise BadDemo(f"{where}: the file is missing; download the data set again")
         self.file = file
         self._kept: dict[tuple[str, ...], tuple[tuple[int, int], Any]] = {}
-        with _readable(where):
+        with whole_table(where):
             self._reader = parquet_module().ParquetFile(file)
             about = self._reader.metadata
             self._starts = [0, *accumulate(about.row_group(i).num_rows for i in range(about.num_row_groups))]
@@ -171,7 +171,7 @@ class _Rows:
         groups = (bisect_right(self._starts, low) - 1, bisect_left(self._starts, high))
         key = tuple(columns)
         if key not in self._kept or self._kept[key][0] != groups:
-            with _readable(where):
+            with whole_table(where):
                 table = self._reader.read_row_groups(list(range(*groups)), columns=columns)
             missing = [name for name in columns if name not in table.column_names]
             if missing:
@@ -184,7 +184,7 @@ class _Rows:
 
 
 @contextmanager
-def _readable(where: str) -> Iterator[None]:
+def whole_table(where: str) -> Iterator[None]:
     """Turns what pyarrow raises over a damaged file into one line."""
     try:
         yield

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from apportion.data.rlds_meta import read_shards
 from apportion.data.schema import Source
 from apportion.data.tfrecord import fields, message, nested, read_record, record_offsets, write_record
 from apportion.run.files import write_json
@@ -18,7 +19,10 @@ from apportion.types import UserError
 def add_rlds_column(
     folder: Path, name: str, files: Mapping[str, Sequence[tuple[Source, np.ndarray]]], about: str
 ) -> list[str]:
-    """Adds the step feature `name` in place. `files`: shard -> the columns (T,) of its records, in their order."""
+    """Adds the step feature `name` in place. `files`: shard -> the columns (T,) of its records, by their numbers.
+
+    TFDS wants every feature in every record: a record without a column is left out.
+    """
     infos = [folder / "dataset_info.json", *folder.glob("*/dataset_info.json")]
     folder = next(path.parent for path in infos if path.is_file())
     tree: dict[str, Any] = json.loads((folder / "features.json").read_bytes())
@@ -30,18 +34,21 @@ def add_rlds_column(
         "tensor": {"shape": {}, "dtype": "float32", "encoding": "none"},
         "description": about,
     }
-    sizes: dict[str, int] = {}
-    for path, episodes in files.items():
-        grown = folder / f"{path}.tmp"
+    sizes: dict[str, list[int]] = {}  # shard -> bytes of its records
+    shards = read_shards(folder, None)[2]
+    for shard, _ in shards:
+        columns = {source.index: column for source, column in files.get(shard.name, ())}
+        grown, sizes[shard.name] = shard.with_name(f"{shard.name}.tmp"), []
         with grown.open("wb") as file:
-            for (start, length), (_, column) in zip(record_offsets(folder / path)[0], episodes, strict=True):
-                record = with_floats(read_record(folder / path, start, length), f"steps/{name}", column)
-                sizes[path] = sizes.get(path, 0) + len(record)
-                write_record(file, record)
-        grown.replace(folder / path)
-    _note_sizes(folder / "dataset_info.json", sizes)
+            for number, (start, length) in enumerate(record_offsets(shard)[0]):
+                if number in columns:
+                    record = with_floats(read_record(shard, start, length), f"steps/{name}", columns[number])
+                    sizes[shard.name].append(len(record))
+                    write_record(file, record)
+        grown.replace(shard)
+    _note_sizes(folder, sizes)
     write_json(folder / "features.json", tree)
-    return [f"step feature {name}, in {len(sizes)} shard(s)"]
+    return [f"step feature {name}, in {len(shards)} shard(s)"]
 
 
 def with_floats(record: bytes, key: str, values: np.ndarray) -> bytes:
@@ -59,10 +66,12 @@ def with_floats(record: bytes, key: str, values: np.ndarray) -> bytes:
     return message(1, features + message(1, message(1, key.encode()) + message(2, floats)))
 
 
-def _note_sizes(file: Path, sizes: dict[str, int]) -> None:
-    """numBytes of each split is the sum of its records: TFDS plans its reading by it."""
-    info: dict[str, Any] = json.loads(file.read_bytes())
+def _note_sizes(folder: Path, sizes: dict[str, list[int]]) -> None:
+    """Of each split: numBytes, the sum of its records, by which TFDS plans its reading, and records per shard."""
+    info: dict[str, Any] = json.loads((folder / "dataset_info.json").read_bytes())
     for split in info["splits"]:
-        of_split = [size for path, size in sizes.items() if len(info["splits"]) == 1 or f"-{split['name']}." in path]
-        split["numBytes"] = str(sum(of_split))
-    write_json(file, info)
+        of_split = [sizes[shard.name] for shard, _ in read_shards(folder, split["name"])[2]]
+        split["numBytes"] = str(sum(map(sum, of_split)))
+        if split.get("shardLengths"):
+            split["shardLengths"] = [str(len(records)) for records in of_split]
+    write_json(folder / "dataset_info.json", info)

@@ -5,7 +5,7 @@ Shape letters, beside those of `apportion.types`: O observations of an episode (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -16,6 +16,9 @@ from apportion.types import UserError
 Frames = Literal["all", "ends", "none"]  # which images to decode: every one; first, middle and last; none
 Orientation = Literal["upright", "opengl", "rotated", "unknown"]
 # opengl: the simulator's raw buffer, upside down; rotated: that buffer turned by 180 degrees, upright but MIRRORED
+ROTATED: dict[Orientation, Orientation] = {"opengl": "rotated", "rotated": "opengl", "unknown": "unknown"}
+FLIPPED: dict[Orientation, Orientation] = {"opengl": "upright", "upright": "opengl", "unknown": "unknown"}
+# what frames are after a turn by 180 degrees, and after one upside down; what is not there has no name
 
 
 class BadDemo(UserError):
@@ -143,6 +146,34 @@ def episodes(
             skip_bad(error)
         else:
             yield demo
+
+
+def readable(
+    numbers: Iterable[int], read: Callable[[int], Demo], bad: dict[int, BadDemo] | None
+) -> Iterator[tuple[int, Demo]]:
+    """(number, episode) of each of `numbers` that `read` can read; `bad` receives the others, and the reason.
+
+    Where `bad` is None the first BadDemo is raised. Raises UserError where no episode can be read at all.
+    """
+    good, lost = False, list[BadDemo]()
+    for number in numbers:
+        try:
+            demo = read(number)
+        except BadDemo as error:
+            if bad is None:
+                raise
+            bad[number] = error
+            lost.append(error)
+        else:
+            good = True
+            yield number, demo
+    if lost and not good:
+        raise UserError(f"all {len(lost)} episodes are bad, the first: {lost[0]}")
+
+
+def skipped(bad: dict[int, BadDemo], which: str = "") -> str:
+    """One line about episodes that `readable` passed over: how many, and what was wrong with the first."""
+    return f"skipped {len(bad)} bad episode{'s' if len(bad) > 1 else ''}{which}, the first: {next(iter(bad.values()))}"
 
 
 def success_of(reward: np.ndarray) -> bool | None:

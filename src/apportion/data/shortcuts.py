@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apportion.stats import ranks
+from apportion.stats import auroc, r2
 
 SHUFFLES = 200
 MOST = 2000  # episodes in the first-observation classifier: its matrix is episodes x episodes
@@ -36,15 +36,6 @@ class Told:
         return "something, but not much," if self.value > self.chance else "nothing"
 
 
-def auroc(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Chance that a positive scores above a negative, ties half: (p, n) scores, or n, and (p, n) labels -> (p,)."""
-    score, positive = np.atleast_2d(score), np.atleast_2d(positive).astype(bool)
-    ranked = np.stack([ranks(row) for row in score])
-    count = positive.sum(1)
-    above = (ranked * positive).sum(1) - count * (count + 1) / 2
-    return above / np.maximum(count * (positive.shape[1] - count), 1)
-
-
 def binary(returns: np.ndarray) -> bool:
     """Whether there are two different returns, as of success and failure."""
     return len(np.unique(returns)) == 2
@@ -56,7 +47,8 @@ def from_length(length: np.ndarray, tasks: Sequence[str], returns: np.ndarray) -
     usual = np.array([np.median(length[group == g]) for g in range(group.max() + 1)])[group]
     both = np.vstack([returns, _shuffled(returns, np.zeros(len(returns), np.int64))])
     if binary(returns):
-        areas = np.stack([auroc(x, both == returns.max()) for x in (length, length - usual)])
+        ones = np.ones((1, len(returns)))
+        areas = np.stack([auroc(ones, x, both == returns.max()) for x in (length, length - usual)])
         return _told(np.maximum(areas, 1 - areas).max(0), "AUROC")
     x = np.stack([_unit(length.astype(np.float64)), _unit(length - usual)])
     return _told(np.array([np.max((x @ _unit(row)) ** 2) for row in both]), "R^2")
@@ -72,9 +64,7 @@ def from_task(tasks: Sequence[str], returns: np.ndarray) -> Told | None:
         return None
     both = np.vstack([returns, _shuffled(returns, np.zeros(len(returns), np.int64))])
     means = np.stack([np.bincount(group, row)[group] / np.bincount(group)[group] for row in both])
-    if binary(returns):
-        return _told(auroc(means, both == returns.max()), "AUROC")
-    return _told(np.array([_r2(mean, row) for mean, row in zip(means, both, strict=True)]), "R^2")
+    return _predicted(means, both)
 
 
 def from_start(start: np.ndarray, tasks: Sequence[str], returns: np.ndarray) -> Told:
@@ -85,6 +75,7 @@ def from_start(start: np.ndarray, tasks: Sequence[str], returns: np.ndarray) -> 
     _, group = np.unique(np.asarray(tasks), return_inverse=True)
     if len(start) > MOST:
         some = np.random.default_rng(0).permutation(len(start))[:MOST]
+        some = np.union1d(some, np.unique(returns, return_index=True)[1][[0, -1]])  # a rare outcome is not left out
         start, group, returns = start[some], group[some], returns[some]
     x = start.astype(np.float64) - start.mean(0)
     spread = x.std(0)
@@ -95,9 +86,16 @@ def from_start(start: np.ndarray, tasks: Sequence[str], returns: np.ndarray) -> 
     centred = both - both.mean(1, keepdims=True)
     leverage = np.diag(hat)
     left_out = (centred @ hat.T - leverage * centred) / (1 - leverage)
-    if binary(returns):
-        return _told(auroc(left_out, both == returns.max()), "AUROC")
-    return _told(np.array([_r2(p, row) for p, row in zip(left_out, centred, strict=True)]), "R^2")
+    return _predicted(left_out, centred)
+
+
+def _predicted(prediction: np.ndarray, truth: np.ndarray) -> Told:
+    """`truth` (1 + SHUFFLES, n): the returns and their shuffles; `prediction`: of each row, made from that row."""
+    pairs = list(zip(prediction, truth, strict=True))
+    if binary(truth[0]):
+        ones = np.ones((1, truth.shape[1]))
+        return _told(np.concatenate([auroc(ones, p, t == t.max()) for p, t in pairs]), "AUROC")
+    return _told(np.array([r2(t, p) for p, t in pairs]), "R^2")
 
 
 def _told(values: np.ndarray, measure: str) -> Told:
@@ -118,8 +116,3 @@ def _shuffled(returns: np.ndarray, group: np.ndarray) -> np.ndarray:
 def _unit(x: np.ndarray) -> np.ndarray:
     centred = x - x.mean()
     return centred / max(float(np.linalg.norm(centred)), 1e-300)
-
-
-def _r2(prediction: np.ndarray, truth: np.ndarray) -> float:
-    spread = float(np.sum((truth - truth.mean()) ** 2))
-    return 1.0 - float(np.sum((truth - prediction) ** 2)) / max(spread, 1e-300)

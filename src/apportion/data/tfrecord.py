@@ -71,13 +71,12 @@ def read_record(path: Path, start: int, length: int) -> bytes:
     return data
 
 
-def write_record(file: BinaryIO, data: bytes) -> int:
-    """Appends one record; the bytes that it takes."""
+def write_record(file: BinaryIO, data: bytes) -> None:
+    """Appends one record."""
     length = struct.pack("<Q", len(data))
     file.write(length + struct.pack("<I", masked_crc(length)))
     file.write(data)
     file.write(struct.pack("<I", masked_crc(data)))
-    return _HEADER.size + len(data) + _FOOTER.size
 
 
 def parse_example(record: bytes) -> dict[str, Values]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,10 +86,13 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def tell(
     use: Use, which: Which | None, truth: Sequence[str], count: int, frames: int, told: Callable[[int, int], None]
-) -> tuple[Story, list[Shown]]:
-    """The audit of the episodes `which`, and `count` of them to be looked at, with `frames` frames each at most."""
+) -> tuple[Story, Iterator[Shown]]:
+    """The audit of the episodes `which`, and `count` of them to be looked at, with `frames` frames each at most.
+
+    These are read one by one as they are asked for, so that only one's frames are in memory.
+    """
     audit, judged = audit_run(use, which, truth, told)
-    numbers = use.episodes(which)
-    picked = choose([e.score for e in judged], [e.success for e in judged], count)
-    shown = [shown_of(use, numbers[i], use.read(numbers[i], "all"), truth, frames) for i in picked]
+    numbers = [number for number in use.episodes(which) if number not in (use.bad or ())]
+    picked = [numbers[i] for i in choose([e.score for e in judged], [e.success for e in judged], count)]
+    shown = (shown_of(use, number, demo, truth, frames) for number, demo in use.readable(picked, "all"))
     return story_of(use, audit), shown

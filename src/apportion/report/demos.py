@@ -9,10 +9,11 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from apportion.data.optional import need
 from apportion.data.schema import Camera, Orientation
 from apportion.report.html import CSS
 from apportion.rewards.audit_text import HEAD, rows
-from apportion.run.files import full_disk, write_atomic
+from apportion.run.files import full_disk, replacing
 from apportion.types import UserError
 
 SIDE = 160  # pixels: no frame on the page is higher or wider
@@ -70,38 +71,41 @@ def thin(observations: int, frames: int = FRAMES) -> tuple[int, ...]:
     return tuple(np.unique(np.linspace(0, observations - 1, min(observations, frames)).round().astype(int)).tolist())
 
 
-def write_page(story: Story, shown: Sequence[Shown], page: Path) -> Path:
-    """Writes the page to `page` and returns it. Raises UserError for no episodes, or where it cannot be written."""
-    if not shown:
+def write_page(story: Story, shown: Iterable[Shown], page: Path) -> Path:
+    """Writes the page to `page` and returns it; the episodes are drawn from `shown` and written one at a time.
+
+    Raises UserError for no episodes, or where it cannot be written; then the page that was there before stays.
+    """
+    # map, not a loop: while the next episode is read nobody holds the frames of the one before
+    episodes = map(lambda e: _embedded(_episode(e, story.cameras)), shown)
+    first = next(episodes, None)
+    if first is None:
         raise UserError("a report needs at least one episode")
-    text = _page(story, shown)
     try:
         with full_disk(page, "what was there before is kept"):
             page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(page, text.encode())
+        with replacing(page) as file:
+            for text in _page(story, chain([first], episodes)):
+                file.write(text.encode())
     except OSError as error:
         raise UserError(f"{page} cannot be written ({error.strerror}): --out is a page named *.html") from error
     return page
 
 
-def _page(story: Story, shown: Sequence[Shown]) -> str:
+def _page(story: Story, episodes: Iterable[str]) -> Iterator[str]:
+    """The page in pieces; `episodes`: each as JSON."""
     here = resources.files("apportion.report")
     script = here.joinpath("viewer.js").read_text()
     style = CSS + here.joinpath("viewer.css").read_text()
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    data = {
-        "fps": story.fps or 10.0,
-        "turned": {name: TURNED.get(camera.orientation, "") for name, camera in story.cameras.items()},
-        "episodes": [_episode(e, story.cameras) for e in shown],
-    }
-    # inside a script element nothing but "</" and "<!--" is read as markup
-    embedded = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    turned = {name: TURNED.get(camera.orientation, "") for name, camera in story.cameras.items()}
+    head = f'"fps":{_embedded(story.fps or 10.0)},"turned":{_embedded(turned)}'
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     settings = "".join(
         f"<tr><td><code>{escape(key)}</code></td><td>{escape(str(value))}</td></tr>"
         for key, value in story.settings.items()
     )
-    return f"""<!doctype html>
+    yield f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <link rel="icon" href="data:,"><title>{escape(story.title)}: apportion report</title><style>{style}</style></head><body>
@@ -112,10 +116,18 @@ def _page(story: Story, shown: Sequence[Shown]) -> str:
 {_VIEWER}
 <h2>Settings</h2>
 <details><summary>Settings of the fit</summary><div class="wide"><table>{settings}</table></div></details>
-<script type="application/json" id="data">{embedded}</script>
+<script type="application/json" id="data">{{{head},"episodes":["""
+    for number, text in enumerate(episodes):
+        yield f"{',' if number else ''}{text}"
+    yield f"""]}}</script>
 <script>{script}</script>
 </body></html>
 """
+
+
+def _embedded(data: Any) -> str:
+    """JSON that may stand in a script element, where nothing but "</" and "<!--" is read as markup."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 _VIEWER = """<div class="viewer">

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ EVERY_FRAME = 100_000  # more than any episode has
 QUALITY = 90
 
 
-def write_rrd(story: Story, shown: Sequence[Shown], path: Path) -> Path:
+def write_rrd(story: Story, shown: Iterable[Shown], path: Path) -> Path:
     """Writes one recording: cameras, reward, summed reward and potential of each episode over the timeline "step".
 
-    Raises UserError where rerun-sdk is missing, or `path` exists or cannot be written.
+    The episodes are drawn from `shown` and written one at a time. Raises UserError where rerun-sdk is missing, or
+    `path` exists or cannot be written.
     """
     try:
         rr, rrb = import_module("rerun"), import_module("rerun.blueprint")
@@ -32,12 +33,11 @@ def write_rrd(story: Story, shown: Sequence[Shown], path: Path) -> Path:
     part = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tabs = [_view(rrb, e) for e in shown]
         with rr.RecordingStream("apportion") as recording:
-            recording.save(part, rrb.Blueprint(rrb.Tabs(*tabs), collapse_panels=True))
+            recording.save(part)
             recording.log("about", rr.TextDocument(f"{story.title}\n\n{story.about}"), static=True)
-            for e in shown:
-                _log(rr, recording, e, story)
+            tabs = list(map(lambda e: _log(rr, rrb, recording, e, story), shown))  # as on the page: one at a time
+            recording.send_blueprint(rrb.Blueprint(rrb.Tabs(*tabs), collapse_panels=True))
         part.rename(path)
     except OSError as error:
         raise UserError(f"--rerun {path} cannot be written ({error.strerror or error}): give another file") from error
@@ -65,7 +65,8 @@ def _curves(shown: Shown) -> dict[str, np.ndarray]:
     return curves if shown.potential is None else {**curves, "potential": shown.potential.astype(np.float64)}
 
 
-def _log(rr: Any, recording: Any, shown: Shown, story: Story) -> None:
+def _log(rr: Any, rrb: Any, recording: Any, shown: Shown, story: Story) -> Any:
+    """Writes one episode; returns its view."""
     own, image = _name(shown), need("PIL.Image", "frames for Rerun") if shown.images else None
     recording.log(f"{own}/about", rr.TextDocument(f"{shown.language or shown.task}\n\n{shown.about}"), static=True)
     for kind, values in _curves(shown).items():
@@ -81,3 +82,4 @@ def _log(rr: Any, recording: Any, shown: Shown, story: Story) -> None:
             recording.set_time("step", sequence=step)
             picture = rr.EncodedImage(contents=data.getvalue(), media_type="image/jpeg")
             recording.log(f"{own}/camera/{name}", picture)
+    return _view(rrb, shown)

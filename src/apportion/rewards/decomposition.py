@@ -64,11 +64,12 @@ class Decomposition:
         self.first = 0  # episode of the first entry of `missing`
         self.missing = torch.zeros(0, device=device)  # (R - sum r)/T of each stored episode
 
-    def closed(self, episode: Episode) -> None:
+    def closed(self, episode: Episode) -> Episode:
         if self.config.reward_scale == "running":
             self.model.observe(per_step_return(episode))
         if self.config.return_correction:
             self.missing = torch.cat([self.missing, self._missing(episode).reshape(1)])
+        return episode
 
     def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
         k = self.config.rrd_sample_size if self.config.alg == "rrd" else None

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from apportion.rewards.resampled import Weights, auroc, estimate, explained, kendall, mean, r2, resamples
-from apportion.stats import pearson, spearman
+from apportion.rewards.resampled import Weights, estimate, explained, kendall, mean, r2, resamples
+from apportion.stats import auroc, pearson, spearman
 
 CONTROLS = ("constant", "task", "length")
 DRAWS = 1000  # resamples behind an interval

@@ -39,7 +39,7 @@ class Fitted(Given):
         """Is the reward added to the environment's?"""
         return isinstance(self.model, DemoReward) and self.model.config.is_potential
 
-    def paid(self, episode: Episode) -> Episode:
+    def closed(self, episode: Episode) -> Episode:
         """`episode` with the reward that the agent is to learn from."""
         learned = self.rewards(episode.obs, episode.act, episode.terminated)
         return replace(episode, reward=(learned + episode.reward if self.shapes else learned).astype(np.float32))

@@ -31,8 +31,9 @@ class IRCR:
         self.best = BestEpisodes(spec, best)
         self.low, self.high = (torch.zeros((), device=device) for _ in range(2))
 
-    def closed(self, episode: Episode) -> None:
+    def closed(self, episode: Episode) -> Episode:
         self.best.offer(episode)
+        return episode
 
     def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
         per_step = self.variant == "official"

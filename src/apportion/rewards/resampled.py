@@ -43,27 +43,18 @@ def mean(weights: Weights, values: np.ndarray) -> np.ndarray:
     return _ratio(weights[:, known] @ values[known], total)
 
 
-def auroc(weights: Weights, score: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """P(score of a success > score of a failure), ties counted half; (b,). `positive`: (n,) bool."""
-    _, place = np.unique(score, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    up = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
-    down = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
-    below = np.cumsum(down, 1) - down
-    return _ratio((up * (below + down / 2)).sum(1), up.sum(1) * down.sum(1))
-
-
 def r2(weights: Weights, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """1 - sum (t - p)^2 / sum (t - mean t)^2 over the episodes drawn; (b,)."""
-    centre = mean(weights, truth)[:, None]
-    spread = (weights * (truth - centre) ** 2).sum(1)
-    return 1 - _ratio(weights @ (truth - prediction) ** 2, _but_for_rounding(spread, weights @ truth**2))
+    return explained(weights, truth, prediction, mean(weights, truth)[:, None])
 
 
 def explained(weights: Weights, truth: np.ndarray, prediction: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """1 - sum (t - p)^2 / sum (t - c)^2: what `prediction` explains of what `control` leaves unexplained; (b,)."""
-    left = _but_for_rounding(weights @ (truth - control) ** 2, weights @ truth**2)
+    """1 - sum (t - p)^2 / sum (t - c)^2: what `prediction` explains of what `control` leaves unexplained; (b,).
+
+    `truth`, `prediction`: (n,); `control`: (n,), or (b, 1) for a constant of each resample.
+    """
+    left = (weights * (truth - control) ** 2).sum(1)
+    left = np.where(left > 1e-24 * (weights @ truth**2), left, 0.0)  # 0 in all but float64's last digits
     return 1 - _ratio(weights @ (truth - prediction) ** 2, left)
 
 
@@ -76,11 +67,6 @@ def kendall(weights: Weights, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         for total, signs in ((both, of_x * of_y), (in_x, of_x**2), (in_y, of_y**2)):
             total += (weights[:, part] * (weights @ signs.T)).sum(1)
     return _ratio(both, np.sqrt(in_x * in_y))
-
-
-def _but_for_rounding(squares: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Sums of squares, those that are 0 in all but float64's last digits made 0."""
-    return np.where(squares > 1e-24 * size, squares, 0.0)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ Drawn = tuple[Batch, Subsets | None]  # what one update learns from
 class RewardMethod(Protocol):
     """A RewardSource that may learn from the stored episodes. The loop calls the four verbs in this order."""
 
-    def closed(self, episode: Episode) -> None:
-        """A new episode has been stored."""
+    def closed(self, episode: Episode) -> Episode:
+        """An episode has ended; returns it as it is to be stored."""
         ...
 
     def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
@@ -44,8 +44,8 @@ class RewardMethod(Protocol):
 class Given:
     """The reward that the environment shows: dense, or in `ep_rews` the return at the last step."""
 
-    def closed(self, episode: Episode) -> None:
-        pass
+    def closed(self, episode: Episode) -> Episode:
+        return episode
 
     def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
         return ((batch, None) for batch in sample.batches(store, updates, n, gamma, streams, "batch"))

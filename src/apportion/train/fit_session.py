@@ -20,6 +20,7 @@ from apportion.data.clips import Clips, Pool
 from apportion.data.conditions import Conditions, conditions
 from apportion.data.returns import constant_warning, dense_warning, store_returns
 from apportion.data.store import DemoStore
+from apportion.device import torch_device
 from apportion.nets.optim import Adam
 from apportion.rewards.demo_losses import progress_loss, success_loss
 from apportion.rewards.demo_model import DemoReward
@@ -29,7 +30,6 @@ from apportion.run import checkpoint
 from apportion.run.metrics import Accumulator
 from apportion.run.rundir import RunDir
 from apportion.train.ranks import Ranks
-from apportion.train.session import torch_device
 from apportion.types import Metrics, UserError
 
 

@@ -11,7 +11,7 @@ from apportion.data import batches, clips
 from apportion.data.clips import Clips, Pool
 from apportion.rewards.demo_losses import progress_loss, success_loss
 from apportion.rewards.losses import rrd_loss
-from apportion.rewards.resampled import auroc
+from apportion.stats import auroc
 from apportion.train.fit_session import FitSession, labels
 
 

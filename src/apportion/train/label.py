@@ -30,7 +30,8 @@ class Labelled:
 def label(use: Use, source: Path, out: Path, name: str, told: Callable[[int, int], None]) -> Labelled:
     """Writes the model's reward of every step of the set at `source` into a copy of it at `out`.
 
-    Every reward is computed, and checked, before anything is written. `told(done, of)` hears of progress. Raises
+    Every reward is computed, and checked, before anything is written. Episodes that cannot be read get none, and are
+    in `use.bad`, where they may be skipped. `told(done, of)` hears of progress. Raises
     UserError for a name that no column can have, an episode that cannot be used, a reward that is not finite, and
     whatever `add_column` refuses.
     """
@@ -41,8 +42,7 @@ def label(use: Use, source: Path, out: Path, name: str, told: Callable[[int, int
         raise UserError(f"{source} holds several sets ({', '.join(use.demos.paths)}): label one at a time, --data SET")
     values: dict[Source, np.ndarray] = {}
     progress: dict[Source, np.ndarray] = {}  # phi, or the predicted return so far, 1 where it is highest in the set
-    for index in range(len(use.demos)):
-        demo = use.read(index)
+    for index, demo in use.readable(range(len(use.demos))):
         reward = use.model.rewards(demo).astype(np.float32)
         if reward.shape != (demo.length,) or not np.isfinite(reward).all():
             raise UserError(f"{demo.where}: the model's rewards are not finite: was it fitted to data of this scale?")

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from apportion.config import FitConfig, from_json, to_json
-from apportion.data.as_store import as_store, located, open_any, settled
+from apportion.data.as_store import as_store, located, numbers_of, open_any, settled
 from apportion.data.store import DemoStore
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
@@ -29,6 +29,7 @@ from apportion.train.fit_session import FitSession, draw, learn, make_fit, resto
 from apportion.train.fit_validate import survival, validate
 from apportion.train.online import interrupts, torch_threads
 from apportion.train.ranks import Ranks, join
+from apportion.train.split import Split, episode_ids, read_split, write_split
 from apportion.types import UserError
 
 TRIAL = 5  # steps taken on a copy, before the start, to say how long all will take
@@ -45,7 +46,7 @@ def fit(
     """Fit `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
     with torch_threads(config.threads), join(config.device) as (ranks, device):
         config = located(config)
-        config = settled(config, open_any(config.data, config.suite).info)
+        config = settled(config, open_any(config.data, config.suite, config.timing).info)
         if ranks.first:
             RunDir.create(run_dir, to_json(config), command or [])
         ranks.wait()
@@ -77,15 +78,42 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
         saved = checkpoint.newest(run.checkpoints, warn)[1] if checkpoint.steps(run.checkpoints) else None
         if saved is None:
             warn(f"{run.path} has no checkpoint yet: starting from its first step")
-        _loop(make_fit(config, _store(config, run, ranks), ranks, warn, device), run, saved, log, progress)
+        store = _store(config, run, ranks)
+        # the split it began with, for another release may draw another one
+        session = make_fit(config, store, ranks, warn, device, _sides(run, store))
+        _loop(session, run, saved, log, progress)
 
 
 def _store(config: FitConfig, run: RunDir, ranks: Ranks) -> DemoStore:
     """The store to learn from; where it has to be made first, one process makes it."""
-    cache = run.path / "cache" / "demos"
-    store = as_store(config, open_any(config.data, config.suite), cache, _warner(ranks)) if ranks.first else None
+    demos = open_any(config.data, config.suite, config.timing)
+    store = as_store(config, demos, _cache(run), _warner(ranks)) if ranks.first else None
     ranks.wait()
-    return store or as_store(config, open_any(config.data, config.suite), cache, _warner(ranks))
+    return store or as_store(config, demos, _cache(run), _warner(ranks))
+
+
+def _cache(run: RunDir) -> Path:
+    return run.path / "cache" / "demos"
+
+
+def _sides(run: RunDir, store: DemoStore) -> tuple[list[int], list[int]] | None:
+    """The episodes of `store` to learn from and those held out, by split.json; None where there is none yet."""
+    split = read_split(run.path)
+    if split is None:
+        return None
+    place = {number: i for i, number in enumerate(numbers_of(store, _cache(run)))}
+    gone = sorted({*split.train, *split.val} - place.keys())
+    if gone:
+        raise UserError(f"{run.path / 'split.json'} names episode {gone[0]}, which the data has not: was it changed?")
+    if _ids(store, run) != split.ids:
+        raise UserError(f"{store.path} does not hold the episodes that {run.path} began with: give what it was")
+    train, val = ([place[number] for number in side] for side in (split.train, split.val))
+    return train, val
+
+
+def _ids(store: DemoStore, run: RunDir) -> dict[int, str]:
+    """`episode_id` by the number in the set."""
+    return dict(zip(numbers_of(store, _cache(run)), episode_ids(store).values(), strict=True))
 
 
 def _loop(session: FitSession, run: RunDir, saved: dict[str, Any] | None, log: tuple[str, ...], progress: bool) -> None:
@@ -128,6 +156,7 @@ def _loop(session: FitSession, run: RunDir, saved: dict[str, Any] | None, log: t
             table.update(session.step, shown)
         if ranks.first:
             _end(session, run, over, table.message)
+        ranks.wait()  # the others' exit codes are read from what the first one has just written
 
 
 class _Lines:
@@ -138,7 +167,9 @@ class _Lines:
         self.timing = JsonLines(run.timing, truncate_after_step=session.step)
         at = session.step if resumed else None
         self.sinks: list[Sink] = open_sinks(list(log), run.path, run.path.name, to_json(session.config), resumed_at=at)
-        write_json(run.path / "split.json", dict(zip(("train", "val"), session.sides, strict=True)))
+        numbers = numbers_of(session.store, _cache(run))
+        train, val = ([numbers[i] for i in side] for side in session.sides)
+        write_split(run.path, Split(train, val, _ids(session.store, run)))
 
     def write(self, step: int, values: dict[str, float], timing: dict[str, float]) -> None:
         """metrics.jsonl holds no clock: the same seed on the same machine gives the same bytes."""

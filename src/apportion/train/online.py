@@ -213,8 +213,7 @@ def probe_update(spec: Spec, episode: Episode) -> None:
     streams = Streams(0)
     policy = make_policy(OnlineConfig(env="probe", reward=reward, agent=agent_config), spec, streams)
     store = EpisodeStore(episode.length + 1, spec)
-    store.add(episode)
-    policy.method.closed(episode)
+    store.add(policy.method.closed(episode))
     batch, subsets = next(iter(policy.method.draws(store, 1, 32, 0.99, streams)))
     noise = policy.agent.update_noise(streams, 32)
     for name, value in learner_update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()).items():

@@ -7,12 +7,13 @@ import importlib.util
 import torch
 
 from apportion.config import OnlineConfig
+from apportion.device import torch_device
 from apportion.envs.make import check_agent, make_one, spec_of, step_limit
 from apportion.fast.compile import check_compiler
 from apportion.rewards.demo_model import DemoReward
 from apportion.rewards.fitted import load_fitted
 from apportion.run.sinks import NAMES
-from apportion.train.session import check_subset_size, torch_device
+from apportion.train.session import check_subset_size
 from apportion.types import Spec, UserError
 
 

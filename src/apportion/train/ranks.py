@@ -86,5 +86,9 @@ def join(device: str) -> Iterator[tuple[Ranks, str]]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Ranks(dist.get_rank(), world), device
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise UserError(f"process {dist.get_rank()}: another process is gone; what it said tells why") from error
     finally:
         dist.destroy_process_group()

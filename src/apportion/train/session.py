@@ -12,10 +12,11 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from apportion.agents import Agent, make_agent
 from apportion.config import OnlineConfig, from_json
+from apportion.device import torch_device
 from apportion.envs.collect import Collector
 from apportion.envs.make import check_agent, make_one, make_vector, resolve, spec_of, step_limit
 from apportion.nets.normalizer import RunningNorm
-from apportion.rewards import Decomposition, Fitted, RewardMethod, make_method
+from apportion.rewards import Decomposition, RewardMethod, make_method
 from apportion.rng import Streams
 from apportion.run import checkpoint
 from apportion.run.metrics import Accumulator
@@ -60,11 +61,9 @@ class Session:
 
     def take(self, episode: Episode) -> None:
         """A closed episode becomes material for everyone who learns from it."""
-        method = self.policy.method
-        self.store.add(method.paid(episode) if isinstance(method, Fitted) else episode)
         if self.policy.norm is not None:
             self.policy.norm.observe(torch.from_numpy(episode.obs))
-        method.closed(episode)
+        self.store.add(self.policy.method.closed(episode))
         self.recent = [*self.recent, episode.episode_return][-RECENT:]
 
 
@@ -102,14 +101,6 @@ def _limit(env: str) -> int | None:
     limit = step_limit(probe)
     probe.close()
     return limit
-
-
-def torch_device(name: str) -> torch.device:
-    """The device `name`. Raises UserError where this machine or this build of PyTorch lacks it."""
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from error
 
 
 def check_subset_size(config: OnlineConfig, limit: int | None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ from apportion.config import FitConfig
 from apportion.data.as_store import open_any
 from apportion.data.batches import read_demo
 from apportion.data.returns import episode_return
-from apportion.data.schema import Demo, DemoSet, Frames
+from apportion.data.schema import BadDemo, Demo, DemoSet, Frames, readable, skipped
 from apportion.rewards.demo_audit import Judged, Known, audit_demos
 from apportion.rewards.demo_model import DemoReward
+from apportion.train.split import Found, episode_ids, find, read_split
 from apportion.types import UserError
 
 Which = Literal["val", "all"]
@@ -29,19 +30,44 @@ class Use:
     run: Path
     model: DemoReward
     demos: DemoSet
-    train: list[int] | None  # learned from, as numbers in `demos`; None: the set is not the one of the fit
-    held_out: list[int] | None
+    own: bool  # it lies where the set of the fit lay
+    bad: dict[int, BadDemo] | None = None  # the episodes that could not be read; None: the first one is an error
 
     @property
     def config(self) -> FitConfig:
         return self.model.config
 
+    @cached_property
+    def found(self) -> Found | None:
+        """The episodes of the fit in this set; None for a model without its run. Reads all actions, once."""
+        split = read_split(self.run)
+        return None if split is None else find(split, episode_ids(self.demos), len(self.demos))
+
+    @property
+    def train(self) -> list[int] | None:
+        """Learned from, as numbers in `demos`; None: none of them was."""
+        return self.found.train or None if self.found else None
+
+    @property
+    def held_out(self) -> list[int] | None:
+        """All others, where some were learned from; else None."""
+        return self.found.held_out if self.found and self.found.train else None
+
+    @property
+    def changed(self) -> str:
+        """One line where the fit's data is not what it was, or another set has some of its episodes; else ""."""
+        return self.found.changed if self.found and (self.own or self.found.train) else ""
+
     def read(self, index: int, frames: Frames = "none") -> Demo:
         """Episode `index` with everything that the model needs, and `frames`, whichever is more."""
         return read_demo(self.demos, index, self.model.inputs, frames)
 
+    def readable(self, numbers: Iterable[int], frames: Frames = "none") -> Iterator[tuple[int, Demo]]:
+        """(number, episode) of each of `numbers`, as `read` has it; those that cannot be read go to `bad`."""
+        return readable(numbers, lambda index: self.read(index, frames), self.bad)
+
     def episodes(self, which: Which | None) -> list[int]:
-        """Numbers of the held-out episodes, or of all; None: held out where the set is the model's own, else all."""
+        """Numbers of the episodes not learned from, or of all; None: the former where some were learned from."""
         if which == "all" or (which is None and self.held_out is None):
             return list(range(len(self.demos)))
         if self.held_out is None:
@@ -54,31 +80,27 @@ class Use:
         return self.held_out
 
 
-def open_use(run: Path, data: Path | None, device: str = "cpu") -> Use:
-    """The model of `run` on the set `data`, or on the one it was fitted to. Raises UserError."""
-    model = DemoReward.load(run, device)
-    own = Path(model.config.data)
+def open_use(
+    run: Path,
+    data: Path | None,
+    device: str = "cpu",
+    timing: Literal["auto", "before", "after"] = "auto",
+    skip_bad: bool = False,
+) -> Use:
+    """The model of `run` on the set `data`, or on the one it was fitted to. Raises UserError.
+
+    `timing`: how other HDF5 files align observations with actions; its own data is read as it was for the fit.
+    """
+    model, bad = DemoReward.load(run, device), dict[int, BadDemo]() if skip_bad else None
+    config = model.config
+    own = Path(config.data)
     if data is None and not own.exists():
         raise UserError(f"{run} was fitted to {own}, which is not there any more: say where with --data PATH")
     if data is not None and data.resolve() != own.resolve():
-        return Use(run, model, open_any(str(data)), None, None)
-    demos, split = open_any(str(own if data is None else data), model.config.suite), _split(run)
-    if split is not None and max(split["train"] + split["val"], default=0) >= len(demos):
-        raise UserError(f"{own} has {len(demos)} episodes, fewer than when {run} was fitted to it: give what it was")
-    train, held_out = (None, None) if split is None else (split["train"], split["val"])
-    return Use(run, model, demos, train, held_out)
-
-
-def _split(run: Path) -> dict[str, list[int]] | None:
-    """split.json of the run; None for a model without its run."""
-    file = run / "split.json"
-    if not file.exists():
-        return None
-    try:
-        found = json.loads(file.read_bytes())
-        return {name: [int(i) for i in found[name]] for name in ("train", "val")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}): is the run whole?") from error
+        return Use(run, model, open_any(str(data), "", timing), False, bad)
+    if timing not in ("auto", config.timing):
+        raise UserError(f"--timing {timing}: {run} was fitted to {own} with --timing {config.timing}: leave it out")
+    return Use(run, model, open_any(str(own if data is None else data), config.suite, config.timing), True, bad)
 
 
 def known(demo: Demo, kind: str) -> Known:
@@ -117,27 +139,35 @@ def audit_run(
     use: Use, which: Which | None, truth: Sequence[str], told: Callable[[int, int], None]
 ) -> tuple[dict[str, Any], list[Judged]]:
     """`audit_demos` of the episodes chosen, and what it was made from. `told(done, of)` hears of progress."""
-    chosen = use.episodes(which)
-    judged = []
-    for done, index in enumerate(chosen):
-        judged.append(judge(use, use.read(index), truth))
-        told(done + 1, len(chosen))
+    asked = use.episodes(which)
+    chosen, judged = list[int](), list[Judged]()
+    for index, demo in use.readable(asked):
+        chosen.append(index)
+        judged.append(judge(use, demo, truth))
+        told(len(chosen) + len(use.bad or ()), len(asked))
     train, note = _controls_from(use, judged)
     found = audit_demos(judged, train, telescopes=use.config.is_potential)
     seen = len(set(chosen) & set(use.train or ()))
+    if use.changed:
+        note.append(use.changed)
     if seen:
         note.append(f"{seen} of these {len(chosen)} episodes were learned from: figures on them flatter the model.")
-    return {**found, "held_out": len(chosen) - seen, "warnings": [*note, *found["warnings"]]}, judged
+    about = {"held_out": len(chosen) - seen, "skipped": len(use.bad or ())}
+    return {**found, **about, "warnings": [*note, *found["warnings"]]}, judged
 
 
 def _controls_from(use: Use, judged: Sequence[Judged]) -> tuple[Sequence[Known], list[str]]:
     """The training episodes, without their frames; the audited ones, and a note, where those are not to be had."""
-    demos, split = use.demos, {"train": use.train}
-    if use.train is None:
+    split, demos, numbers = read_split(use.run), use.demos, use.train
+    if split is None or numbers is None or len(numbers) < len(split.train):
+        why = f"{use.config.data} holds none of the episodes that the model learned from"
         try:
-            demos, split = open_any(use.config.data, use.config.suite), _split(use.run) or {"train": None}
+            demos = open_any(use.config.data, use.config.suite, use.config.timing)
+            numbers = [*range(len(demos))] if split is None else find(split, episode_ids(demos), len(demos)).train
         except UserError as error:
-            why = f"The data the model was fitted to cannot be opened ({error})"
+            numbers, why = [], f"The data the model was fitted to cannot be opened ({error})"
+        if not numbers:
             return judged, [f"{why}: the controls are fitted to the audited episodes themselves, to their advantage."]
-    numbers: Iterable[int] = range(len(demos)) if split["train"] is None else split["train"]
-    return [known(demos.read(i, "none"), use.config.return_) for i in numbers], []
+    bad = None if use.bad is None else dict[int, BadDemo]()
+    found = [known(demo, use.config.return_) for _, demo in readable(numbers, lambda i: demos.read(i, "none"), bad)]
+    return found, [f"Of the episodes learned from, the controls {skipped(bad)}"] if bad else []

@@ -1,0 +1,15 @@
+"""The device of a name, or one line that says why there is none."""
+
+from __future__ import annotations
+
+import torch
+
+from apportion.types import UserError
+
+
+def torch_device(name: str) -> torch.device:
+    """The device `name`. Raises UserError where this machine or this build of PyTorch lacks it."""
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from error
