@@ -28,7 +28,8 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess:
     """`apportion` in two processes, as a user starts them."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, "-m", "apportion", *command], env=env, capture_output=True, text=True, timeout=240)
+    whole = [*launcher, "-m", "apportion", *command]
+    return subprocess.run(whole, env=env, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.parametrize("method", ["rrd", "success"])
