@@ -1,0 +1,1 @@
+"""Grid worlds: maps from YAML, the rules of one step, compiled for speed."""
