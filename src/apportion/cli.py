@@ -30,6 +30,7 @@ Per-step rewards where the environment gives none.
   data VERB PATH             robot demonstrations: inspect, doctor, convert, features
   audit RUN                  judge a fitted reward on episodes that it did not learn from
   label --model RUN ...      write a fitted reward into a copy of the data, in its own format
+  power VERB WORLD           human power, exactly: solve, evaluate, compare, query, worlds, report
 
   apportion VERB --help      the flags of one verb
   apportion --version
@@ -293,6 +294,10 @@ def _data(argv: list[str]) -> int:
     return importlib.import_module("apportion.data.cli").main(argv)
 
 
+def _power(argv: list[str]) -> int:
+    return importlib.import_module("apportion.power.cli").main(argv)
+
+
 def _label(argv: list[str]) -> int:
     return importlib.import_module("apportion.use_cli").label(argv)
 
@@ -312,5 +317,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "presets": _presets,
     "data": _data,
     "label": _label,
+    "power": _power,
     "audit": _audit,
 }

@@ -1,0 +1,52 @@
+"""`apportion power solve|evaluate|query|compare|worlds|report`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+from apportion.flags import did_you_mean
+from apportion.types import UserError
+
+HELP = """\
+usage: apportion power VERB [...]
+
+What people can do, exactly: the robot policy that keeps humans able, in worlds small enough to enumerate.
+
+  solve WORLD                 the exact solution; --sweep xi=1,2,4 for several, --horizon none for no end
+  evaluate WORLD --policy P   exact values of any policy: a run, uniform, do-nothing; and its share of what can be won
+  compare WORLD               our objective beside others: empowerment, choice, doing nothing
+  query WORLD --states FILE   exact values of described states; --compare holds them against those in FILE
+  worlds                      pictures of the worlds that come with this package
+  report RUN                  a page that steps through what happens
+
+  apportion power VERB --help the flags of one verb
+
+WORLD is a YAML file, the name of a world that comes with this package, or module:Class.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """One command line after `apportion power`. Returns the exit code; raises UserError for slips."""
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] not in VERBS:
+        raise UserError(f"unknown verb {words[0]!r}{did_you_mean(words[0], VERBS)} (see apportion power --help)")
+    return VERBS[words[0]](words[1:])
+
+
+def _verb(module: str, function: str = "main") -> Callable[[list[str]], int]:
+    """Imported when it is needed: nothing heavy comes with --help."""
+    return lambda argv: getattr(importlib.import_module(f"apportion.power.{module}"), function)(argv)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "solve": _verb("solve_cli"),
+    "evaluate": _verb("evaluate_cli"),
+    "compare": _verb("compare_cli"),
+    "query": _verb("query_cli"),
+    "worlds": _verb("grid.show_cli"),
+    "report": _verb("report_cli"),
+}

@@ -1,0 +1,110 @@
+"""A course of events as a film: bodies turn and slide from state to state, the humans' power in bits runs below."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from apportion.power.grid import curves
+from apportion.power.grid.draw import PAPER, scene
+from apportion.power.grid.scene import Scene, actors, between, floor
+from apportion.power.grid.shapes import Label, Real, Shape, box, moved, pixels
+from apportion.power.grid.view import human_colors
+from apportion.power.grid.world import GridWorld
+from apportion.power.rollout import Rollout
+from apportion.power.solution import Solution
+from apportion.report.style import FAINT, INK
+from apportion.report.video import write_mp4
+from apportion.run.files import write_atomic
+from apportion.types import UserError
+
+FPS = 20
+STILL, MOVING = 8, 8  # frames: a state, and the way to the next one
+PANEL, HEAD, EDGE = 3.0, 0.75, 0.25  # cells: the curves below, the words above, the paper around
+NARROW = 7.0  # cells: no film is narrower
+CELL = 64  # pixels
+
+
+def write_film(world: GridWorld, solution: Solution, rollout: Rollout, path: Path) -> Path:
+    """Writes the film as the ending says: .gif, or .mp4 (needs PyAV). Raises UserError for other endings."""
+    match path.suffix.lower():
+        case ".mp4":
+            return write_mp4(
+                (f for frame, count in frames(world, solution, rollout) for f in [frame] * count), path, FPS
+            )
+        case ".gif":
+            return _write_gif(frames(world, solution, rollout), path)
+    raise UserError(f"{path}: a film's name ends in .gif or .mp4")
+
+
+def frames(world: GridWorld, solution: Solution, rollout: Rollout) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], int]]:
+    """Pictures, and for how many frames each of them stays."""
+    scenes = [scene(world, solution.compiled.states[s]) for s in rollout.states]
+    names = [world.agents[h] for h in world.humans]
+    powers = curves.powers(solution, rollout, names, human_colors(world))
+    for t in range(rollout.steps):
+        words = _words(world, rollout, t)
+        yield _frame(world, scenes[t], words, _goals(world, rollout, t), powers, t, rollout.steps), STILL
+        for k in range(1, MOVING):
+            share = k / MOVING
+            at = between(scenes[t], scenes[t + 1], share)
+            goals = _goals(world, rollout, t)
+            yield _frame(world, at, words, goals, powers, t + share, rollout.steps), 1
+    yield _frame(world, scenes[-1], f"t = {rollout.steps}", [], powers, rollout.steps, rollout.steps), 3 * STILL
+
+
+def _words(world: GridWorld, rollout: Rollout, t: int) -> str:
+    acts = [f"{world.agents[r]}: {world.actions[r][rollout.joint[t, r]]}" for r in world.robots]
+    return "   ".join([f"t = {t}", *acts])
+
+
+def _goals(world: GridWorld, rollout: Rollout, t: int) -> list[tuple[int, tuple[int, int, int, int]]]:
+    """(human, rectangle) of what each human wants."""
+    wanted = zip(world.humans, rollout.goals[t], strict=True)
+    return [(human, world.goal_rectangles[goal]) for human, goal in wanted]
+
+
+def _frame(
+    world: GridWorld,
+    at: Scene,
+    words: str,
+    goals: list[tuple[int, tuple[int, int, int, int]]],
+    powers: curves.Powers,
+    now: Real,
+    steps: int,
+) -> UInt8[np.ndarray, "h w 3"]:
+    wide, high = at.seen
+    width = max(wide, NARROW)
+    left = EDGE + (width - wide) / 2
+    shapes: list[Shape] = [Label(EDGE, HEAD / 2, words, 0.3, INK, bold=True, anchor="left")]
+    shapes += moved(floor(at), left, HEAD)
+    for i, (human, (x1, y1, x2, y2)) in enumerate(goals):
+        inset = 0.05 + 0.05 * i
+        frame = box(
+            x1 + inset, y1 + inset, x2 + 1 - x1 - 2 * inset, y2 + 1 - y1 - 2 * inset, "", at.colors[human], 0.07
+        )
+        shapes += moved([frame], left - at.trim, HEAD - at.trim)
+    shapes += moved(actors(at), left, HEAD)
+    shapes += moved(curves.panel(powers, steps, width, PANEL, now), EDGE, HEAD + high + 0.3)
+    note = "frame: what the human wants" if len(world.humans) == 1 else "frames: what the humans want"
+    shapes.append(Label(EDGE + width, HEAD + high + 0.5, note, 0.22, FAINT, anchor="right"))
+    return pixels(shapes, width + 2 * EDGE, HEAD + high + 0.3 + PANEL, CELL, PAPER)
+
+
+def _write_gif(found: Iterator[tuple[np.ndarray, int]], path: Path) -> Path:
+    """Frames with one palette for all, so that nothing flickers."""
+    pictures, stays = zip(*((Image.fromarray(frame), count) for frame, count in found), strict=True)
+    middle = pictures[len(pictures) // 2]
+    palette = middle.quantize(128, Image.Quantize.MEDIANCUT)
+    small = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    data = io.BytesIO()
+    durations = [round(1000 * count / FPS) for count in stays]
+    small[0].save(data, "GIF", save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data.getvalue())
+    return path

@@ -1,0 +1,129 @@
+"""Flags that solve, evaluate and query share, and what they do with them: the world, compiled, and its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import typing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from apportion.flags import spell, typed, walk
+from apportion.power.compiled import Compiled
+from apportion.power.memory import GIB
+from apportion.power.params import PowerParams, parse_values
+from apportion.power.runs import open_world
+from apportion.power.solve import Progress
+from apportion.power.world import World
+from apportion.types import UserError
+
+F = TypeVar("F", bound="Options")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the world ends, and what the machine may give."""
+
+    horizon: str = ""  # steps until the end, or none for no end (default: the world's own)
+    params: tuple[str, ...] = ()  # parameters as name=value, beside or instead of their flags: xi=2 eta=1
+    max_states: int = 20_000_000  # refuse worlds with more
+    memory: float = 0.0  # GiB that solving may take; 0: what is free
+    threads: int = 1  # of the processor; a second one pays only on an idle machine; 0: all
+    device: str = "cpu"  # or cuda
+    cache: str = "~/.cache/apportion/power"  # compiled worlds are kept here; none: nowhere
+    json: bool = False  # print the result as JSON
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes that solving may take; None: what is free. Raises UserError for a negative number."""
+        if not self.memory >= 0:
+            raise UserError(f"--memory {self.memory:g}: a positive number of GiB is wanted")
+        return int(self.memory * GIB) or None
+
+
+def parse(argv: Sequence[str], options: type[F], verb: str, about: str) -> tuple[str, F, dict[str, Any]]:
+    """(WORLD, options, parameters that were given). Raises UserError; `--help` prints and exits."""
+    prog = f"apportion power {verb}"
+    flags = dataclasses.make_dataclass("_Flags", [("run", options), ("equations", PowerParams)], frozen=True)
+    hints = typing.get_type_hints(PowerParams) | typing.get_type_hints(options)
+    if any(word in ("-h", "--help") for word in argv):
+        typed(["--help"], flags(options(), PowerParams()), f"{prog} WORLD", about)
+    if not argv or argv[0].startswith("-"):
+        raise UserError(
+            f"which world? {prog} WORLD: a YAML file, a shipped name (apportion power worlds), module:Class"
+        )
+    words = walk(_together(argv[1:]), hints, prog)
+    found = typed(spell(words, hints), flags(options(), PowerParams()), prog, about)
+    names = {f.name for f in dataclasses.fields(PowerParams)}
+    given = {name: getattr(found.equations, name) for name in words if name in names}
+    return argv[0], found.run, {**given, **parse_values(found.run.params)}
+
+
+def _together(argv: Sequence[str]) -> list[str]:
+    """The words of a flag for several values that comes twice, as if it had come once."""
+    out: list[str] = []
+    lists: dict[str, list[str]] = {}
+    words = list(argv)
+    while words:
+        word, equals, value = words.pop(0).partition("=")
+        if word in ("--sweep", "--params"):
+            lists.setdefault(word, []).extend([value] if equals else [])
+            while words and not equals and not words[0].startswith("--"):
+                lists[word].append(words.pop(0))
+        else:
+            out.append(word + equals + value)
+    return [*out, *(part for flag, values in lists.items() for part in (flag, *values))]
+
+
+def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
+    """The world, compiled, and the seconds that took. Raises UserError for no such world and for one too large."""
+    import torch
+
+    from apportion.power.cache import compile_world
+
+    if options.threads < 0:
+        raise UserError(f"--threads {options.threads}: at least 1, or 0 for all")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    check_device(options.device)
+    world, started = open_world(source, _horizon(options.horizon)), time.perf_counter()
+    cache = None if options.cache == "none" else Path(options.cache).expanduser()
+    compiled = compile_world(world, cache, max_states=options.max_states, memory_limit=options.limit)
+    return world, compiled, time.perf_counter() - started
+
+
+def check_device(device: str) -> None:
+    """Raises UserError for a device that is not there."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}; there is cpu") from None
+
+
+def _horizon(word: str) -> int | str | None:
+    if word in ("", "none"):
+        return word or None
+    if not word.isdecimal() or int(word) < 1:
+        raise UserError(f"--horizon {word}: a number of steps is wanted, at least 1, or none for no end")
+    return int(word)
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Progress]:
+    """A line on a terminal that says how far a solve is; after Ctrl-C, how to go on."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) as status:
+
+        def progress(words: str, done: int, total: int) -> None:
+            status.update(f"{what}: {words} {done:,}{f' of {total:,}' if total else ''}")
+
+        yield progress
+    sys.stderr.flush()

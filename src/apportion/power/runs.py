@@ -1,0 +1,86 @@
+"""Run folders of `apportion power`: world.json (what was solved), solution.json, compiled.npz and the sweeps."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from apportion.power.solution import Solution
+from apportion.power.world import World
+from apportion.run.files import write_json
+from apportion.types import UserError
+
+_WORLD = "world.json"
+
+
+class Run(NamedTuple):
+    """A solved, or evaluated, world."""
+
+    world: World
+    solution: Solution
+
+
+def open_world(source: str, horizon: int | str | None = None) -> World:
+    """A grid world by its file or name, or the user's own `module:Class`. `horizon`: steps, or "none" for no end.
+
+    Raises UserError if there is no such world.
+    """
+    from apportion.power.grid.world import load_world
+
+    own = ":" in source and not Path(source).exists()
+    return with_horizon(_own_world(source) if own else load_world(source), horizon)
+
+
+def with_horizon(world: World, horizon: int | str | None) -> World:
+    """The same world with another number of steps, "none" for no end; None leaves it as it is."""
+    if horizon is None:
+        return world
+    if not hasattr(world, "with_horizon"):
+        raise UserError(f"{world.name} has no with_horizon(steps): its number of steps is its own")
+    return world.with_horizon(None if horizon == "none" else int(horizon))  # type: ignore[attr-defined]
+
+
+def _own_world(source: str) -> World:
+    module, _, name = source.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError as error:
+        raise UserError(f"{source}: there is no module {error.name}") from None
+    except AttributeError:
+        raise UserError(f"{source}: {module} has no {name}") from None
+
+
+def keep_world(folder: Path, source: str, world: World) -> None:
+    """Writes what `open_run` makes the same world from."""
+    if ":" in source and not Path(source).exists():
+        write_json(folder / _WORLD, {"name": world.name, "source": source})
+        return
+    from apportion.power.grid.parse import read_yaml
+    from apportion.power.grid.world import SHIPPED
+
+    path = Path(source) if Path(source).exists() else SHIPPED / f"{source}.yaml"
+    write_json(folder / _WORLD, {"name": world.name, "config": read_yaml(path)})
+
+
+def open_run(folder: Path) -> Run:
+    """Raises UserError if the folder is no finished run."""
+    solution = Solution.load(folder)
+    path = folder / _WORLD
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): solve again") from None
+    if "source" in kept:
+        world = _own_world(kept["source"])
+    else:
+        from apportion.power.grid.world import GridWorld
+
+        world = GridWorld.from_config(kept["config"], kept["name"])
+    horizon = solution.compiled.horizon
+    return Run(
+        world if world.horizon == horizon else with_horizon(world, "none" if horizon is None else horizon), solution
+    )

@@ -1,0 +1,151 @@
+"""What was solved: a layer of numbers for each time, in memory or in a folder that a stopped solve goes on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+
+from apportion.power.compiled import Compiled
+from apportion.power.files import load_array, load_compiled, params_json, save_array, save_compiled
+from apportion.power.kernel import Kernel, make_kernel
+from apportion.power.params import PowerParams, with_values
+from apportion.power.sweeps import Layer, Shape, arrival, end_table, layer, phase_one, shape_of
+from apportion.run.files import write_json
+from apportion.types import UserError
+
+SOLVED = "solved"  # the name of the policy that the equations give; evaluated ones have other names
+_RECORD, _COMPILED = "solution.json", "compiled.npz"
+
+
+@dataclass
+class Tables:
+    """The table of each time, in a folder or, without one, in memory."""
+
+    folder: Path | None = None
+    kept: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def path(self, t: int) -> Path:
+        assert self.folder is not None
+        return self.folder / "sweeps" / f"t_{t:05d}.npy"
+
+    def put(self, t: int, table: np.ndarray) -> None:
+        if self.folder is None:
+            self.kept[t] = table
+        else:
+            save_array(self.path(t), table)
+
+    def get(self, t: int) -> np.ndarray:
+        """Raises UserError if its file is damaged or gone."""
+        if self.folder is None:
+            return self.kept[t]
+        if not self.path(t).exists():
+            raise UserError(f"{self.path(t)} is missing: solve again, which goes on from there")
+        return load_array(self.path(t))
+
+    def has(self, t: int) -> bool:
+        return t in self.kept if self.folder is None else self.path(t).exists()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """V_h^m, V_h^e, X_h, U_r, Q_r, pi_r and V_r of every state at every time; without a horizon all times are one."""
+
+    compiled: Compiled
+    params: PowerParams
+    policy: str  # SOLVED, or the name of the policy that was evaluated
+    tables: Tables
+    record: dict[str, Any]  # how it went: seconds, sweeps; without a horizon also residual, converged, unique
+
+    @property
+    def shape(self) -> Shape:
+        return shape_of(self.compiled)
+
+    def at(self, t: int) -> Layer:
+        """Values of the states that t steps or fewer can lead to, [0, compiled.reached(t)).
+
+        Without a way to wait, some of them cannot be at exactly t: their values are of no use, and may be infinite.
+        """
+        horizon = self.compiled.horizon
+        if t < 0:
+            raise ValueError(f"t is {t}: at least 0")
+        if horizon is None:
+            return layer(self.tables.get(0), self.shape)
+        if t >= horizon:
+            return layer(end_table(self.compiled.reached(horizon), self.shape), self.shape)
+        return layer(self.tables.get(t), self.shape)
+
+    def human_policy(self, t: int, states: Integer[np.ndarray, "n"]) -> Float[np.ndarray, "n H G A"]:
+        """pi_h(. | s, g) in states below compiled.reached(t); 0 for actions that a human with fewer of them has not."""
+        horizon = self.compiled.horizon
+        if horizon is not None and t >= horizon:
+            raise ValueError(f"t is {t}: nobody acts from {horizon} on")
+        if len(states) == 0 or states.min() < 0 or states.max() >= self.at(t).n:
+            raise ValueError(f"states are to be in [0, {self.at(t).n}) at t = {t}")
+        prior = arrival(self.kernel, self.params, self.at(t + 1)).prior
+        found = [phase_one(self.kernel, self.params, int(s), int(s) + 1, prior)[0] for s in states]
+        most = max(self.kernel.sizes)
+        padded = [[torch.nn.functional.pad(pi, (0, most - pi.shape[2])) for pi in of_state] for of_state in found]
+        return torch.stack([torch.stack(of_state, 1)[0] for of_state in padded]).numpy()
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return make_kernel(self.compiled)
+
+    @staticmethod
+    def load(folder: Path) -> Solution:
+        """What `solve` or `evaluate` left in a folder. Raises UserError if it is not there, damaged or not finished."""
+        record = read_record(folder)
+        if record is None:
+            raise UserError(f"{folder} holds no solution: apportion power solve WORLD makes one")
+        if not record.get("finished"):
+            raise UserError(f"{folder} is not finished: give the same apportion power solve again, which goes on")
+        params = with_values(PowerParams(), record["params"])
+        return Solution(load_compiled(folder / _COMPILED), params, record["policy"], Tables(folder), record)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record in a folder; None if there is none. Raises UserError if it is damaged."""
+    path = folder / _RECORD
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): remove {folder}, then solve again") from None
+    return record
+
+
+def wanted_record(compiled: Compiled, params: PowerParams, policy: str) -> dict[str, Any]:
+    """The record of a solve that has not begun."""
+    what = {"digest": compiled.digest, "horizon": compiled.horizon, "params": params_json(params), "policy": policy}
+    return {**what, "world": compiled.name, "finished": False, "seconds": 0.0}
+
+
+def begin(folder: Path, compiled: Compiled, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Claims a folder for one solve and returns its record, that of an earlier, interrupted one if there is one.
+
+    Raises UserError if the folder holds the solution of something else.
+    """
+    found = read_record(folder)
+    if found is not None:
+        other = [name for name in ("digest", "horizon", "params", "policy") if found.get(name) != wanted[name]]
+        if other:
+            raise UserError(f"{folder} holds the solution of something else ({', '.join(other)}): give another --name")
+        return found
+    (folder / "sweeps").mkdir(parents=True, exist_ok=True)
+    for stale in (*(folder / "sweeps").glob("*"), *(folder / "searches").glob("*")):
+        stale.unlink()  # without a record nobody knows what they belong to
+    save_compiled(folder / _COMPILED, compiled)
+    write_json(folder / _RECORD, wanted)
+    return wanted
+
+
+def finish(folder: Path, record: dict[str, Any]) -> None:
+    write_json(folder / _RECORD, record)
