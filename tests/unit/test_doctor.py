@@ -172,7 +172,6 @@ def test_answers_are_the_same_twice():
     assert {t: f.evidence for t, f in first.items()} == {t: f.evidence for t, f in second.items()}
 
 
-
 def test_a_rare_outcome_is_not_left_out_of_a_large_set(monkeypatch):
     monkeypatch.setattr(shortcuts, "MOST", 20)
     start = np.random.default_rng(0).normal(size=(200, 2))

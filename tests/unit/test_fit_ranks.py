@@ -32,7 +32,7 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(whole, env=env, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("method", ["rrd", "success"])
+@pytest.mark.parametrize("method", ["rrd", pytest.param("success", marks=pytest.mark.long)])
 def test_two_processes_learn_what_one_learns(tmp_path, method):
     store(tmp_path / "s", [demo(i, 8 + i % 4, success=i % 3 > 0, frames=False) for i in range(12)])
     assert main(words(method, tmp_path / "s", tmp_path / "run1")) == 0
