@@ -187,8 +187,13 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--episodes {args.episodes}: at least 1 is needed")
     if not (args.run / "config.json").exists() and any(args.run.glob("seed_*/config.json")):
         raise UserError(f"{args.run} holds several seeds: name one, for example {args.run / 'seed_0'}")
+    from apportion.run.rundir import RunDir
     from apportion.train.evaluate import evaluate_run, film_run
 
+    if RunDir.open(args.run).config().get("kind") == "FitConfig":
+        raise UserError(
+            f"{args.run} is a run of apportion fit, which has no policy to play: apportion audit {args.run}"
+        )
     checkpoint = _checkpoint(args.run, args.checkpoint)
     result = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, checkpoint=checkpoint)
     _show_evaluation(result, as_json=args.json)

@@ -12,6 +12,7 @@ from apportion.cli import main
 from apportion.config import FitConfig
 from apportion.fit_cli import default_name, parse_fit
 from apportion.presets import FIT_PRESETS
+from apportion.rewards.model import RewardModel
 from apportion.run.rundir import RunDir
 from apportion.types import UserError
 from demos_for_tests import demo, store
@@ -107,6 +108,10 @@ def test_fit_from_the_command_line_and_its_resume(tmp_path, capsys):
     assert "already finished" in capsys.readouterr().err
     assert main(["fit", "--method", "success", *words]) == 2
     assert "holds a run already" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "apportion audit" in capsys.readouterr().err  # there is no policy
+    with pytest.raises(UserError, match=r"a model of apportion fit: .*DemoReward loads it"):
+        RewardModel.load(tmp_path / "run")
 
 
 def test_the_libero_command_is_understood_as_written(tmp_path, monkeypatch):

@@ -178,3 +178,9 @@ def test_a_rare_outcome_is_not_left_out_of_a_large_set(monkeypatch):
     returns = np.zeros(200)
     returns[111] = 1.0
     assert 0 <= shortcuts.from_start(start, ["a"] * 200, returns).value <= 1
+
+
+def test_too_few_episodes_are_no_proof_that_a_shortcut_tells_nothing():
+    demos = [demo(i, 10 if i else 20, success=i > 0, frames=False) for i in range(3)]
+    topics, _ = found(demos)
+    assert topics["length"].level == "note" and "too few episodes" in topics["length"].what

@@ -164,8 +164,9 @@ def test_sets_with_different_columns_do_not_join():
         JoinedSet("both", [RldsSet(RLDS), RldsSet(PAIR / "libero_spatial_no_noops")])
 
 
-def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "simplejpeg", None)
+@pytest.mark.parametrize("package", ["simplejpeg", "google_crc32c"])
+def test_a_missing_package_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UserError) as error:
         RldsSet(RLDS).read(0)
-    one_line(error, "simplejpeg", "pip install 'apportion[demos]'")
+    one_line(error, package.replace("_", "-"), "pip install 'apportion[demos]'")

@@ -187,13 +187,19 @@ def from_length(case: Case) -> list[Finding]:
         middle = [float(np.median(case.lengths[pick])) for pick in (high, ~high)]
         evidence |= {"median of the better": middle[0], "median of the worse": middle[1]}
     if not told.strong:
-        return [Finding("fine", "length", f"The length alone tells {told.amount} of the return.", evidence)]
+        return [_weak("length", "the length alone", told, evidence)]
     what = f"The length alone tells the return ({told.measure} {told.value:.2f}, by chance up to {told.chance:.2f}): "
     what += "a reward that only says how long the episode will be looks good here."
-    remedy = (
-        "cut failures to lengths of successes, or fit with --prefixes; believe no figure that does not beat the length"
-    )
+    remedy = "fit with --prefixes; believe no figure that does not beat the length"
     return [Finding("warning", "length", what, evidence, (remedy,))]
+
+
+def _weak(name: str, what: str, told: shortcuts.Told, evidence: dict[str, float | int | str]) -> Finding:
+    """About a shortcut that is not strong, or that too few episodes cannot show."""
+    if told.blind:
+        why = f"there are too few episodes: shuffled returns come to {told.measure} {told.chance:.2f}"
+        return Finding("note", name, f"Whether {what} tells the return cannot be seen, {why}.", evidence)
+    return Finding("fine", name, f"{what[0].upper()}{what[1:]} tells {told.amount} of the return.", evidence)
 
 
 def from_task(case: Case) -> list[Finding]:
@@ -205,7 +211,7 @@ def from_task(case: Case) -> list[Finding]:
         told.measure: round(told.value, 3), "chance": round(told.chance, 3), "tasks": len(set(case.tasks)),
     }  # fmt: skip
     if not told.strong:
-        return [Finding("fine", "task", f"The task alone tells {told.amount} of the return.", evidence)]
+        return [_weak("task", "the task alone", told, evidence)]
     what = f"The task alone tells the return ({told.measure} {told.value:.2f}, by chance up to {told.chance:.2f}): "
     what += "recognising the scene is enough, what the robot does need not be looked at."
     return [Finding("warning", "task", what, evidence, _more(case))]

@@ -138,7 +138,7 @@ class _Writer:
 
     def _add_rows(self, columns: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Appends an episode to the open table, as one row group; what `meta/episodes` says of it."""
-        import pyarrow as pa
+        pa = need("pyarrow", "LeRobot")
 
         if self._table is not None and (self.version == "v2.1" or self._sink.tell() >= DATA_BYTES):
             self._close_table()

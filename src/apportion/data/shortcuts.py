@@ -31,6 +31,11 @@ class Told:
         return self.value > max(self.chance, 0.75 if self.measure == "AUROC" else 0.5)
 
     @property
+    def blind(self) -> bool:
+        """So few episodes that shuffled returns are told as well: nothing can be said."""
+        return self.chance >= 0.95
+
+    @property
     def amount(self) -> str:
         """How much a shortcut that is not strong tells."""
         return "something, but not much," if self.value > self.chance else "nothing"

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from apportion.data.optional import need
+
 Values = np.ndarray | list[memoryview]  # (n,) float32 or int64; or n byte strings, which are views into the record
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
@@ -23,9 +25,7 @@ class Damaged(ValueError):
 
 def masked_crc(data: bytes) -> int:
     """CRC32C as TFRecord stores it: rotated right by 15 bits, plus a constant."""
-    import google_crc32c
-
-    crc = google_crc32c.value(data)
+    crc = need("google_crc32c", "RLDS").value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -101,6 +101,8 @@ class RewardModel(nn.Module):
             raise UserError(f"{path} holds no reward model: expected reward.json there, or in its folder reward/")
         try:
             about = json.loads((folder / "reward.json").read_text())
+            if "spec" not in about:
+                raise UserError("a model of apportion fit: apportion.rewards.demo_model.DemoReward loads it")
             spec = from_json(Spec, about["spec"])
             norm = RunningNorm(spec.obs_shape) if about["normalized"] else None
             model = cls(spec, tuple(about["hidden"]), about["ensemble"], torch.Generator(), norm)
