@@ -161,6 +161,10 @@ SLIPS = [
     (["solve", "small.yaml", "--horizon", "none", "--gamma-r", "1"], "gamma_r 1 needs an end"),
     (["solve", "small.yaml", "--memory", "0.001"], "are free for it"),
     (["solve", "small.yaml", "--sweep", "xi"], "like xi=1,2,4"),
+    (["solve", ":World"], "give module:Class"),
+    (["solve", "os:path"], "os:path() fails (TypeError"),
+    (["solve", "collections:Counter"], "is no World (power/world.py): it has no name"),
+    (["report", "runs/x", "--seed", "-1"], "--seed -1: at least 0"),
     (["solve", "small.yaml", "--device", "abacus"], "--device abacus"),
     (["evaluate", "small.yaml"], "--policy is missing"),
     (["evaluate", "small.yaml", "--policy", "unifrm"], "did you mean uniform?"),
@@ -185,3 +189,27 @@ def test_help_names_every_verb_and_parameter(capsys):
         main(["power", "solve", "--help"])
     text = capsys.readouterr().out
     assert all(flag in text for flag in ("--gamma-h", "--x-floor", "--sweep", "--horizon", "aversion to unequal power"))
+
+
+def test_a_finished_run_that_lost_files_is_made_whole_by_the_same_command(place, capsys):
+    power(capsys, "solve", "small.yaml")
+    run = place / "runs" / "power-small"
+    before = open_run(run).solution.at(3).v.copy()
+    (run / "sweeps" / "t_00003.npy").unlink()
+    (run / "compiled.npz").write_bytes(b"cut short")
+    assert power(capsys, "solve", "small.yaml")[0] == 0
+    assert (open_run(run).solution.at(3).v == before).all()
+
+
+@pytest.mark.parametrize("file", ["world.json", "solution.json"])
+@pytest.mark.parametrize("content", ["[1]", "{}"])
+def test_json_of_a_run_that_is_no_record_is_one_line(file, content, place, capsys):
+    power(capsys, "solve", "small.yaml")
+    (place / "runs" / "power-small" / file).write_text(content)
+    code, _, err = power(capsys, "report", "runs/power-small")
+    assert code == 2 and f"{file} is damaged" in err
+
+
+def test_more_steps_than_any_disk_holds_are_refused_at_once(place, capsys):
+    code, _, err = power(capsys, "solve", "small.yaml", "--horizon", "1000000000000")
+    assert code == 2 and "1,000,000,000,000 sweeps take about" in err and "GiB of disk" in err

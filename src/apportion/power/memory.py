@@ -1,8 +1,9 @@
-"""How much memory a solve will take, before it takes it."""
+"""How much memory and disk a solve will take, before it takes them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from apportion.power.compiled import Compiled
@@ -10,6 +11,7 @@ from apportion.power.sweeps import shape_of
 from apportion.types import UserError
 
 GIB = 1 << 30
+BLOCK = 4096  # what a file takes at least
 
 
 def available_memory() -> int:
@@ -32,19 +34,37 @@ def needed(compiled: Compiled, chunk_bytes: int, in_folder: bool) -> int:
         tables = states * (30 * 8 * shape.humans * shape.goals + 8 * shape.goals * sum(compiled.n_actions))
         tables += 2 * states * per_state
     else:
-        sizes = [compiled.reached(t) for t in range(compiled.horizon + 1)]
         # the table at work and the one after it, and what arriving is worth; the others are kept, or in the folder
-        tables = 4 * sizes[-1] * per_state + (0 if in_folder else sum(sizes) * per_state)
+        tables = 4 * compiled.reached(compiled.horizon) * per_state
+        tables += 0 if in_folder else _kept_states(compiled, compiled.horizon) * per_state
     agents = (*compiled.humans, *compiled.robots)
     reordered = 0 if agents == tuple(range(len(agents))) else 36 * len(compiled.indices) + 24 * len(compiled.indptr)
     one = 3 * 8 * compiled.joint_actions * (shape.humans * shape.goals + 1)  # a chunk holds one state at least
     return tables + reordered + 2 * max(chunk_bytes, one)
 
 
-def refuse_too_large(compiled: Compiled, chunk_bytes: int, in_folder: bool, limit: int | None) -> None:
-    """Raises UserError, with the numbers and what to do, if the solve needs more than `limit`, or than there is."""
+def _kept_states(compiled: Compiled, horizon: int) -> int:
+    """States in the tables of all steps. After the last level no step adds any."""
+    sizes = compiled.level_start[1:][: horizon + 1].tolist()
+    return sum(sizes) + (horizon + 1 - len(sizes)) * len(compiled.states)
+
+
+def refuse_too_large(compiled: Compiled, chunk_bytes: int, folder: Path | None, limit: int | None) -> None:
+    """Raises UserError, with the numbers and what to do, if the solve needs more than `limit`, or than there is.
+
+    `folder`: where the sweeps go; None: into memory.
+    """
+    if folder is not None and compiled.horizon is not None:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        room = shutil.disk_usage(there).free + sum(file.stat().st_size for file in folder.glob("sweeps/*.npy"))
+        needs = _kept_states(compiled, compiled.horizon) * 8 * shape_of(compiled).columns + compiled.horizon * BLOCK
+        if needs > room:
+            raise UserError(
+                f"{compiled.name}: {compiled.horizon:,} sweeps take about {needs / GIB:.3g} GiB of disk, and {there} "
+                f"has {room / GIB:.3g}: give fewer steps (--horizon), fewer goals, or another --runs-dir"
+            )
     room = int(0.9 * available_memory()) if limit is None else limit
-    needs = needed(compiled, chunk_bytes, in_folder)
+    needs = needed(compiled, chunk_bytes, folder is not None)
     if needs > room:
         raise UserError(
             f"{compiled.name}: {len(compiled.states):,} states need about {needs / GIB:.3g} GiB, and {room / GIB:.3g} "

@@ -40,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     for name in ("courses", "steps"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: at least 1 is needed")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: at least 0 is needed")
     run = open_run(args.run)
     if not isinstance(run.world, GridWorld) and (args.film or args.pictures):
         raise UserError("--film and --pictures are for grid worlds")

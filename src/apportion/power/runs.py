@@ -44,12 +44,25 @@ def with_horizon(world: World, horizon: int | str | None) -> World:
 
 def _own_world(source: str) -> World:
     module, _, name = source.partition(":")
+    if not (module and name):
+        raise UserError(f"{source}: give module:Class")
     try:
-        return getattr(importlib.import_module(module), name)()
+        made = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise UserError(f"{source}: there is no module {error.name}") from None
     except AttributeError:
         raise UserError(f"{source}: {module} has no {name}") from None
+    except Exception as error:  # whatever the user's own file does wrong
+        raise UserError(f"{source} cannot be imported ({type(error).__name__}: {error})") from error
+    try:
+        world = made()
+    except Exception as error:
+        raise UserError(f"{source}() fails ({type(error).__name__}: {error})") from error
+    wanted = [*World.__annotations__, *(x for x in vars(World) if not x.startswith("_"))]
+    missing = [x for x in wanted if not hasattr(world, x)]
+    if missing:
+        raise UserError(f"{source} is no World (power/world.py): it has no {', '.join(missing)}")
+    return world
 
 
 def keep_world(folder: Path, source: str, world: World) -> None:
@@ -74,6 +87,8 @@ def open_run(folder: Path) -> Run:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): solve again") from None
+    if not isinstance(kept, dict) or not ({"source"} <= kept.keys() or {"name", "config"} <= kept.keys()):
+        raise UserError(f"{path} is damaged (no world): solve again")
     if "source" in kept:
         world = _own_world(kept["source"])
     else:

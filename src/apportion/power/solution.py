@@ -22,6 +22,7 @@ from apportion.types import UserError
 
 SOLVED = "solved"  # the name of the policy that the equations give; evaluated ones have other names
 _RECORD, _COMPILED = "solution.json", "compiled.npz"
+_ENTRIES = {"digest", "horizon", "params", "policy", "world", "finished", "seconds"}
 
 
 @dataclass
@@ -119,6 +120,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): remove {folder}, then solve again") from None
+    if not isinstance(record, dict) or not record.keys() >= _ENTRIES:
+        raise UserError(f"{path} is damaged (no record of a solve): remove {folder}, then solve again")
     return record
 
 
@@ -138,6 +141,10 @@ def begin(folder: Path, compiled: Compiled, wanted: dict[str, Any]) -> dict[str,
         other = [name for name in ("digest", "horizon", "params", "policy") if found.get(name) != wanted[name]]
         if other:
             raise UserError(f"{folder} holds the solution of something else ({', '.join(other)}): give another --name")
+        try:
+            load_compiled(folder / _COMPILED)
+        except UserError:  # damaged or gone, and known: here it is again
+            save_compiled(folder / _COMPILED, compiled)
         return found
     (folder / "sweeps").mkdir(parents=True, exist_ok=True)
     for stale in (*(folder / "sweeps").glob("*"), *(folder / "searches").glob("*")):

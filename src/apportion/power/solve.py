@@ -83,11 +83,12 @@ def _run(compiled: Compiled, params: PowerParams, name: str, policy: Policy | No
     if not compiled.humans:
         raise UserError(f"{compiled.name} has no human: whose power is meant?")
     folder = machine.folder
-    refuse_too_large(compiled, machine.chunk_bytes, folder is not None, machine.memory_limit)
+    refuse_too_large(compiled, machine.chunk_bytes, folder, machine.memory_limit)
     wanted = wanted_record(compiled, params, name)
     record = wanted if folder is None else begin(folder, compiled, wanted)
     tables, started = Tables(folder), time.perf_counter()
-    if not record["finished"]:
+    whole = all(tables.has(t) for t in range(compiled.horizon or 1))  # a file may be gone since
+    if not (record["finished"] and whole):
         kernel = make_kernel(compiled, machine.device)
         chunk = chunk_states(kernel, machine.chunk_bytes)
         if compiled.horizon is None:

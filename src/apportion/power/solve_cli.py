@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
     about = "The exact solution of a world: what people can reach, and the robot policy that keeps them able."
     source, options, given = parse(argv, SolveOptions, "solve", about)
     params = with_values(PowerParams(), given)
-    if options.horizon == "none":
-        check(params, None)  # before minutes of compiling
+    check(params, None if options.horizon == "none" else 1)  # before minutes of compiling
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)
     folder = Path(options.runs_dir) / f"power-{options.name or _slug(world.name)}"
