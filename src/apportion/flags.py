@@ -12,7 +12,7 @@ import difflib
 import io
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -86,6 +86,17 @@ def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
     """`; did you mean X?`, or nothing when nothing is near."""
     near = difflib.get_close_matches(word, list(known), count, 0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def run_verb(argv: Sequence[str], verbs: Mapping[str, Callable[[list[str]], int]], group: str, text: str) -> int:
+    """Runs the verb that comes first in `argv`, of `apportion GROUP VERB`; without one prints `text`. UserError."""
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(text, end="")
+        return 0
+    if words[0] not in verbs:
+        raise UserError(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)} (see apportion {group} --help)")
+    return verbs[words[0]](words[1:])
 
 
 class Parser(argparse.ArgumentParser):

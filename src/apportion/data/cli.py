@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apportion.data.set_flags import open_set, set_parser
-from apportion.flags import did_you_mean
+from apportion.flags import did_you_mean, run_verb
 from apportion.types import UserError
 
 if TYPE_CHECKING:
@@ -33,13 +33,7 @@ Robot demonstrations: LIBERO's HDF5, RLDS, LeRobot, Minari, or a store made by c
 
 def main(argv: Sequence[str]) -> int:
     """One command line after `apportion data`. Returns the exit code; raises UserError for slips."""
-    words = list(argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if words[0] not in VERBS:
-        raise UserError(f"unknown verb {words[0]!r}{did_you_mean(words[0], VERBS)} (see apportion data --help)")
-    return VERBS[words[0]](words[1:])
+    return run_verb(argv, VERBS, "data", HELP)
 
 
 def _summaries(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 
-from apportion.flags import did_you_mean
-from apportion.types import UserError
+from apportion.flags import run_verb
 
 HELP = """\
 usage: apportion power VERB [...]
@@ -28,13 +27,7 @@ WORLD is a YAML file, the name of a world that comes with this package, or modul
 
 def main(argv: Sequence[str]) -> int:
     """One command line after `apportion power`. Returns the exit code; raises UserError for slips."""
-    words = list(argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if words[0] not in VERBS:
-        raise UserError(f"unknown verb {words[0]!r}{did_you_mean(words[0], VERBS)} (see apportion power --help)")
-    return VERBS[words[0]](words[1:])
+    return run_verb(argv, VERBS, "power", HELP)
 
 
 def _verb(module: str, function: str = "main") -> Callable[[list[str]], int]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from apportion.power.world import World
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -46,3 +48,33 @@ class Compiled:
     def reached(self, t: int) -> int:
         """States [0, reached(t)) are those that t steps or fewer can lead to."""
         return int(self.level_start[min(t + 1, len(self.level_start) - 1)])
+
+
+def assemble(
+    world: World,
+    states: Shaped[np.ndarray, "S F"],
+    level_start: Int[np.ndarray, "levels"],
+    expanded: int,
+    successors: tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "nnz"], Float[np.ndarray, "nnz"]],
+    digest: str,
+) -> Compiled:
+    """What was found in `world` beside what it says of itself; `successors`: (indptr, indices, probs)."""
+    indptr, indices, probs = successors
+    return Compiled(
+        name=world.name,
+        states=states,
+        level_start=level_start,
+        expanded=expanded,
+        indptr=indptr,
+        indices=indices,
+        probs=probs,
+        terminal=world.terminal(states),
+        attained=world.attained(states),
+        goal_weights=world.goal_weights,
+        n_actions=tuple(len(names) for names in world.actions),
+        humans=world.humans,
+        robots=world.robots,
+        still=world.still,
+        horizon=world.horizon,
+        digest=digest,
+    )

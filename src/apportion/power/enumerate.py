@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from apportion.power.compiled import Compiled
+from apportion.power.compiled import Compiled, assemble
 from apportion.power.world import World
 from apportion.types import UserError
 
@@ -38,26 +38,9 @@ def enumerate_world(world: World, *, max_states: int = 1_000_000) -> Compiled:
         if len(found.rows) > expanded:
             level_start.append(len(found.rows))
     states = np.stack(found.rows)
-    return _with_digest(
-        Compiled(
-            name=world.name,
-            states=states,
-            level_start=np.array(level_start, np.int64),
-            expanded=expanded,
-            indptr=np.concatenate(indptr),
-            indices=np.concatenate(indices) if indices else np.zeros(0, np.int64),
-            probs=np.concatenate(probs) if probs else np.zeros(0),
-            terminal=world.terminal(states),
-            attained=world.attained(states),
-            goal_weights=world.goal_weights,
-            n_actions=tuple(len(names) for names in world.actions),
-            humans=world.humans,
-            robots=world.robots,
-            still=world.still,
-            horizon=world.horizon,
-            digest="",
-        )
-    )
+    ids = np.concatenate(indices) if indices else np.zeros(0, np.int64)
+    successors = (np.concatenate(indptr), ids, np.concatenate(probs) if probs else np.zeros(0))
+    return _with_digest(assemble(world, states, np.array(level_start, np.int64), expanded, successors, ""))
 
 
 class _States:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from apportion.power.compiled import Compiled
-from apportion.run.files import full_disk, sync_directory
+from apportion.run.files import replacing
 from apportion.types import UserError
 
 _ARRAYS = ("states", "level_start", "indptr", "indices", "probs", "terminal", "attained", "goal_weights")
@@ -22,12 +20,10 @@ _ARRAYS = ("states", "level_start", "indptr", "indices", "probs", "terminal", "a
 def save_array(path: Path, array: np.ndarray) -> None:
     """`array` as .npy, on the disk when this returns. Raises UserError, one line, on a full disk."""
 
-    def write(file: BinaryIO) -> None:
-        rows = np.ascontiguousarray(array)
+    rows = np.ascontiguousarray(array)
+    with replacing(path) as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
         file.write(rows.data)  # not ndarray.tofile, which hides why a write failed
-
-    _replace(path, write)
 
 
 def load_array(path: Path) -> np.ndarray:
@@ -43,7 +39,8 @@ def save_compiled(path: Path, compiled: Compiled) -> None:
     rest = {f.name: getattr(compiled, f.name) for f in fields(compiled) if f.name not in _ARRAYS}
     about = np.frombuffer(json.dumps(rest).encode(), np.uint8)
     arrays = {name: getattr(compiled, name) for name in _ARRAYS}
-    _replace(path, lambda file: np.savez(file, about=about, **arrays))
+    with replacing(path) as file:
+        np.savez(file, about=about, **arrays)
 
 
 def load_compiled(path: Path) -> Compiled:
@@ -63,17 +60,3 @@ def load_compiled(path: Path) -> Compiled:
 def params_json(params: object) -> dict:
     """A dataclass of numbers as JSON data; infinity as the word "inf", which JSON has no number for."""
     return {k: "inf" if v == float("inf") else v for k, v in asdict(params).items()}  # type: ignore[call-overload]
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with full_disk(path, "what was there before is kept"), temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    temporary.replace(path)
-    sync_directory(path.parent)

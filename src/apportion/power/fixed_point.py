@@ -34,7 +34,7 @@ LADDER = (0.125, 0.25, 0.5, 1.0)  # shares of beta_r on the way up
 ABOVE = 4.0  # the second search comes down from this times beta_r
 SAME = 1e-6  # largest difference in V_h^m, or total variation of robot policies, of what counts as one solution
 _KEEP_EVERY = 50  # sweeps between two files of a search, which an interrupted solve goes on from
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # what is done, sweeps done, sweeps in all (0: not known)
 
 
 @dataclass

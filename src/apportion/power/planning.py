@@ -18,10 +18,10 @@ from apportion.power.baselines import Rewards
 from apportion.power.compiled import Compiled
 from apportion.power.kernel import Kernel
 from apportion.power.solution import Solution
+from apportion.power.solve import Policy
 from apportion.power.sweeps import arrival, phase_one
 from apportion.types import UserError
 
-Policy = Callable[[int, int], np.ndarray]  # (t, n) -> (n, R): probabilities of the robots' joint actions in [0, n)
 TIE = 1e-9  # relative: values nearer than this are equal, for their rounding differs
 CHUNK_BYTES = 64 << 20
 STATIONARY = 1e-9  # relative change at which the values of a world without horizon count as found
@@ -103,11 +103,17 @@ def plan(crowd: Crowd, rewards: Rewards) -> Plan:
 
 def _stationary_plan(crowd: Crowd, rewards: Rewards) -> Plan:
     reward = torch.from_numpy(rewards.at(0))
-    value = torch.zeros_like(reward)
+    value = _settle(crowd, lambda value: _improve(crowd, 0, reward, value)[0], torch.zeros_like(reward))
+    value, best = _improve(crowd, 0, reward, value)
+    return Plan([best], value[0].numpy())
+
+
+def _settle(crowd: Crowd, sweep: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    """Repeats `sweep` until it changes nothing beyond `STATIONARY`. Raises UserError after `SWEEPS`."""
     for _ in range(SWEEPS):
-        found, best = _improve(crowd, 0, reward, value)
-        if _settled(found, value):
-            return Plan([best], found[0].numpy())
+        found = sweep(value)
+        if bool((found - value).abs().max() <= STATIONARY * (1 + found.abs().max())):
+            return found
         value = found
     raise UserError(f"{crowd.compiled.name}: values have not settled in {SWEEPS:,} sweeps; lower gamma_r")
 
@@ -129,13 +135,8 @@ def returns(crowd: Crowd, rewards: Rewards, policy: Policy) -> Float[np.ndarray,
     horizon = crowd.compiled.horizon
     if horizon is None:
         reward = torch.from_numpy(rewards.at(0))
-        value = torch.zeros_like(reward)
-        for _ in range(SWEEPS):
-            found = _follow(crowd, 0, policy, reward, value)
-            if _settled(found, value):
-                return found[0].numpy()
-            value = found
-        raise UserError(f"{crowd.compiled.name}: values have not settled in {SWEEPS:,} sweeps; lower gamma_r")
+        start = torch.zeros_like(reward)
+        return _settle(crowd, lambda value: _follow(crowd, 0, policy, reward, value), start)[0].numpy()
     value = torch.from_numpy(rewards.at(horizon))
     for t in reversed(range(horizon)):
         value = _follow(crowd, t, policy, torch.from_numpy(rewards.at(t)), value)
@@ -149,10 +150,6 @@ def _follow(
     for a, b, q in crowd.arriving(t, value):
         out[a:b] = reward[a:b] + torch.einsum("nrk,nr->nk", q, pi[a:b])
     return out
-
-
-def _settled(found: Tensor, before: Tensor) -> bool:
-    return bool((found - before).abs().max() <= STATIONARY * (1 + found.abs().max()))
 
 
 def uniform(compiled: Compiled) -> Policy:

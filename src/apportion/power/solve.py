@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from apportion.power.compiled import Compiled
-from apportion.power.fixed_point import solve_stationary
+from apportion.power.fixed_point import Progress, solve_stationary
 from apportion.power.kernel import Kernel, make_kernel
 from apportion.power.memory import refuse_too_large
 from apportion.power.params import PowerParams, check
@@ -23,7 +23,6 @@ from apportion.power.sweeps import check_power, chunk_states, end_table, layer, 
 from apportion.types import UserError
 
 Policy = Callable[[int, int], np.ndarray]  # (t, n) -> (n, R): probabilities of the robots' joint actions in [0, n)
-Progress = Callable[[str, int, int], None]  # what is done, sweeps done, sweeps in all (0: not known)
 CHUNK_BYTES = 16 << 20  # smaller chunks pay for more calls, larger ones leave the processor's cache
 
 

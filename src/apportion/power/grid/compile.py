@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apportion.power.compiled import Compiled
+from apportion.power.compiled import Compiled, assemble
 from apportion.power.grid.loops import enter, number
 from apportion.power.memory import available_memory
 from apportion.power.world import Successors
@@ -131,24 +131,9 @@ def compile_grid(world: GridWorld, *, max_states: int | None = None, memory_limi
 def _finish(world: GridWorld, g: _Growing, levels: list[int], expanded: int) -> Compiled:
     states = g.states[: g.count].copy()
     lengths = _joined(g.lengths, np.int32)
-    return Compiled(
-        name=world.name,
-        states=states,
-        level_start=np.array([0, *levels], np.int64),
-        expanded=expanded,
-        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
-        indices=_joined(g.indices, np.int32),
-        probs=_joined(g.probs, np.float64),
-        terminal=world.terminal(states),
-        attained=world.attained(states),
-        goal_weights=world.goal_weights,
-        n_actions=tuple(len(names) for names in world.actions),
-        humans=world.humans,
-        robots=world.robots,
-        still=world.still,
-        horizon=world.horizon,
-        digest=world.digest,
-    )
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    found = (indptr, _joined(g.indices, np.int32), _joined(g.probs, np.float64))
+    return assemble(world, states, np.array([0, *levels], np.int64), expanded, found, world.digest)
 
 
 def _joined(chunks: list[np.ndarray], dtype: type) -> np.ndarray:
