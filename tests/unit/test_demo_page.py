@@ -2,16 +2,14 @@
 
 import base64
 import io
-import json
 import re
-import shutil
 import sys
 import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from apportion.cli import main
 from apportion.data.schema import BadDemo
@@ -20,9 +18,8 @@ from apportion.report.demos import Shown, Story, thin, write_page
 from apportion.rewards.demo_audit import Judged, audit_demos
 from apportion.types import UserError
 from demos_for_tests import demo, store
+from pages_for_tests import BAD, POLICY, Viewer, browsing, data_of, policy_of
 from rewards_for_tests import fitted_run, reward_model
-
-BAD = "<script>document.title='broken'</script><!--"
 
 
 def shown(number, reward, **more):
@@ -52,10 +49,6 @@ def story(**more):
             **more,
         }
     )
-
-
-def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
 
 
 @pytest.fixture
@@ -112,12 +105,9 @@ def test_text_from_the_data_cannot_become_markup(tmp_path):
 
 
 def test_the_page_allows_its_own_script_alone_and_loads_nothing(tmp_path):
-    text = write_page(story(), [shown(1, [1, 2, 3])], tmp_path / "page.html").read_text()
-    policy = re.search(r'Content-Security-Policy" content="(.*?)"', text)[1]
-    assert re.fullmatch(
-        r"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-[\w+/=]{44}'", policy
-    )
-    assert not re.findall(r"https?://|url\(|@import|\bfetch\(", text)
+    page = write_page(story(), [shown(1, [1, 2, 3])], tmp_path / "page.html")
+    assert re.fullmatch(POLICY, policy_of(page))
+    assert not re.findall(r"https?://|url\(|@import|\bfetch\(", page.read_text())
 
 
 def test_what_is_not_finite_becomes_a_gap(tmp_path):
@@ -187,36 +177,10 @@ def test_a_rerun_recording_is_written_whole(run, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    assert path, "this test opens the report in a browser: install chromium (apt-get install chromium)"
-    with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+    yield from browsing()
 
 
-class Viewer:
-    """A page being looked at; what the console said and what was asked of the network are kept."""
-
-    def __init__(self, browser, page, **settings):
-        self.page = browser.new_page(viewport={"width": 1100, "height": 900}, **settings)
-        self.noise, self.requests = [], []
-        self.page.on("console", lambda line: self.noise.append(line.text))
-        self.page.on("pageerror", lambda error: self.noise.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(page.as_uri())
-        expect(self.page.locator("#readout")).to_contain_text("step 0")
-
-    def settle(self):
-        """Two frames later everything asked for is drawn."""
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def press(self, *keys):
-        for key in keys:
-            self.page.keyboard.press(key)
-        self.settle()
-
+class Player(Viewer):
     @property
     def step(self):
         return int(self.page.get_attribute("#curve", "aria-valuenow"))
@@ -233,16 +197,11 @@ class Viewer:
             selector,
         )
 
-    def close(self):
-        assert self.noise == []
-        assert all(url.startswith(("file:", "data:")) for url in self.requests)
-        self.page.close()
-
 
 @pytest.fixture
 def viewer(browser, run):
     main(["report", str(run)])
-    found = Viewer(browser, run / "report.html")
+    found = Player(browser, run / "report.html")
     yield found
     found.close()
 
@@ -347,7 +306,7 @@ def test_pictures_curves_and_extremes_are_drawn(viewer, run):
 def test_the_page_fits_the_window_in_light_and_dark(browser, run, width):
     main(["report", str(run)])
     for scheme in ("light", "dark"):
-        viewer = Viewer(browser, run / "report.html", color_scheme=scheme)
+        viewer = Player(browser, run / "report.html", color_scheme=scheme)
         viewer.page.set_viewport_size({"width": width, "height": 900})
         viewer.settle()
         assert viewer.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -362,7 +321,7 @@ def test_episodes_without_frames_show_their_proprioception(browser, tmp_path, ca
     lines = data_of(run / "report.html")["episodes"][0]["lines"]
     assert lines[0]["title"].startswith("state")
     assert len(lines[0]["lines"]) == 8
-    viewer = Viewer(browser, run / "report.html")
+    viewer = Player(browser, run / "report.html")
     viewer.press("End", "ArrowDown", "ArrowRight")
     assert viewer.step == 1
     assert viewer.page.locator("#cameras canvas").count() == 0
@@ -375,7 +334,7 @@ def test_episodes_without_frames_show_their_proprioception(browser, tmp_path, ca
 def test_markup_in_the_data_is_shown_as_text(browser, tmp_path):
     evil = shown(7, [1.0, 2.0, np.nan], language=BAD, about=BAD, lines={BAD: np.zeros(3)})
     page = write_page(story(title=BAD), [evil, shown(8, [0.0])], tmp_path / "page.html")
-    viewer = Viewer(browser, page)
+    viewer = Player(browser, page)
     assert viewer.page.inner_text("#language") == BAD
     assert viewer.page.title() == f"{BAD}: apportion report"
     viewer.press("End", "ArrowDown", "End", " ")  # an episode of one step has nowhere to go

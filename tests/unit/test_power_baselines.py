@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +15,13 @@ from apportion.power.baselines import OBJECTIVES, Rewards, chosen
 from apportion.power.channels import CAPACITY, COUNT, ENTROPY, capacity, influence, meanwhile, observations
 from apportion.power.compare import NOTHING, OURS, UNIFORM, as_json, compare
 from apportion.power.compiled import Compiled
+from apportion.power.grid.world import GridWorld
+from apportion.power.memory import allowed, kept_states, needed
 from apportion.power.params import PowerParams
 from apportion.power.planning import do_nothing, make_crowd, plan, returns, uniform
-from apportion.power.solve import solve
+from apportion.power.solution import Tables
+from apportion.power.solve import CHUNK_BYTES, solve
+from apportion.power.sweeps import shape_of
 from apportion.types import UserError
 from power_worlds_for_tests import by_hand
 
@@ -271,3 +277,42 @@ def test_the_comparison_as_json() -> None:
     text = as_json(alone, world)
     assert text["policies"][0]["gain_bits"] == list(alone.gains(OURS))
     assert text["policies"][-1]["share"] == 0.0
+
+
+def test_a_comparison_holds_no_more_solutions_than_it_needs_and_asks_for_their_memory(monkeypatch) -> None:
+    """Eight policies are judged; held at once are a solution of ours and the values of it, or one alone."""
+    world, also = gate(6), {"power xi=2": PowerParams(xi=2.0)}
+    most = []
+    own = Tables.__init__
+
+    def made(self, *args, **kwargs) -> None:
+        own(self, *args, **kwargs)
+        alive.add(self)
+        gc.collect()
+        most.append(len(alive))
+
+    alive: weakref.WeakSet[Tables] = weakref.WeakSet()
+    monkeypatch.setattr(Tables, "__init__", made)
+    monkeypatch.setattr(Tables, "__hash__", object.__hash__)
+    assert len(compare(world, PowerParams(), steps=1).rows) == 8 and max(most) == 1
+    most.clear()
+    assert len(compare(world, PowerParams(), steps=1, also=also).rows) == 9 and max(most) == 2
+    one, two = (needed(world, CHUNK_BYTES, in_folder=False, solutions=n) for n in (1, 2))
+    assert one + kept_states(world) * 8 * shape_of(world).columns == two
+    most.clear()
+    for more, limit in ((None, one), (also, two)):  # what is held beside the solutions does not fit
+        with pytest.raises(UserError, match="are free for it"):
+            compare(world, PowerParams(), steps=1, also=more, memory_limit=limit)
+    assert most == []  # refused before anything was solved
+    compare(world, PowerParams(), steps=1, also=also, memory_limit=two + 10**6)
+
+
+def test_compiling_and_solving_take_the_same_share_of_what_is_free(monkeypatch) -> None:
+    monkeypatch.setattr("apportion.power.memory.available_memory", lambda: 10**6)
+    assert allowed(None) == 600_000 and allowed(5) == 5
+    with pytest.raises(UserError, match=r"and 0\.000559 are free for it"):  # 600,000 bytes
+        solve(gate(), PowerParams())
+    grid = GridWorld.from_config({"map": "Ay .. .. Ae", "max_steps": 60}, "w")
+    monkeypatch.setattr("apportion.power.memory.available_memory", lambda: 10**4)
+    with pytest.raises(UserError, match=r"0 MiB may be used"):
+        grid.compile()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_power_solve import killed
 
-from apportion.power.accelerate import fixed_point
+from apportion.power.accelerate import Found, fixed_point
 from apportion.power.enumerate import enumerate_world
-from apportion.power.fixed_point import Limits, solve_stationary
+from apportion.power.fixed_point import Ends, Limits, solve_stationary, statement
 from apportion.power.kernel import make_kernel
 from apportion.power.params import PowerParams
 from apportion.power.planning import solved, uniform
@@ -149,3 +149,51 @@ def test_a_search_goes_back_from_where_f_is_not_defined():
 
     found = fixed_point(root, torch.tensor([100.0], dtype=torch.float64), 1e-12, 200, anywhere)
     assert found.converged and float(found.z) == pytest.approx(math.sqrt(2))
+
+
+def ended(z=0.0, converged=True):
+    return Found(torch.tensor([z], dtype=torch.float64), 0.5 if not converged else 1e-11, 7, converged)
+
+
+def said(**more):
+    """The statement where all searches converged and agreed, but for what is given."""
+    found = {"main": ended(), "prior": ended(), "prior_above": ended(), "above": ended(), "apart": 0.0}
+    return statement(Ends(**{**found, "beta_r": 10.0, "given": False, **more}), 20)
+
+
+def test_what_is_said_names_the_search_that_it_is_about():
+    policy = {"given": True, "above": None}
+    assert "a search from elsewhere ends in the same solution" in said()
+    assert "a given policy has no other solution" in said(**policy)
+    assert "the uniform policy, which is that of beta_r = 0, has no other" in said(above=None, beta_r=0.0)
+    assert "a second search did not converge" in said(above=ended(converged=False))
+    assert "a second search for V_h^m did not converge" in said(prior_above=ended(converged=False), **policy)
+
+
+def test_other_solutions_are_told_apart_by_what_differs():
+    robots = said(apart=0.25)
+    assert "NOT UNIQUE" in robots and "0.25 away in total variation" in robots and "grows out of beta_r = 0" in robots
+    assert "V_h^m" not in robots
+    for of_policy in ({}, {"given": True, "above": None}):
+        people = said(prior_above=ended(0.125), **of_policy)
+        assert "NOT UNIQUE: V_h^m, what humans expect, has another solution, up to 0.12 away" in people
+        assert "beta_r" not in people and "total variation" not in people and "longer horizons" in people
+    both = said(prior_above=ended(0.125), apart=0.25)
+    assert "up to 0.12 away" in both and "up to 0.25 away" in both
+
+
+def test_what_did_not_converge_is_named():
+    failed = ended(converged=False)
+    assert "NOT CONVERGED at beta_r 10" in said(main=failed) and "a smaller beta_r" in said(main=failed)
+    given = said(main=failed, given=True, above=None)
+    assert "NOT CONVERGED for the given policy" in given and "beta_r" not in given
+    people = said(prior=failed)
+    assert "NOT CONVERGED in V_h^m" in people and "a smaller beta_h" in people and "beta_r" not in people
+
+
+def test_a_policy_that_was_not_settled_is_not_said_to_be_at_a_beta_r():
+    compiled, params = endless(0), PowerParams(x_floor=1e-6)
+    even = uniform(compiled)(0, len(compiled.states))
+    kernel = make_kernel(compiled)
+    told = solve_stationary(compiled, kernel, params, Tables(), 10, even, None, Limits(sweeps=4))
+    assert "NOT CONVERGED for the given policy" in told["statement"] and told["unique"] is None

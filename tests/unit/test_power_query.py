@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from apportion.power.asked import params_of, read_states
 from apportion.power.enumerate import enumerate_world
 from apportion.power.params import PowerParams
-from apportion.power.query import answer, compare, describe, params_of, read_states
+from apportion.power.query import answer, compare, describe
 from apportion.power.solve import solve
 from apportion.types import UserError
 from power_table import random_world

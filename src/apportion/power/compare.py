@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from apportion.power.baselines import OBJECTIVES, STEPS, Objective, Rewards
 from apportion.power.compiled import Compiled
-from apportion.power.evaluate import share
+from apportion.power.evaluate import UNIFORM, share_of
+from apportion.power.memory import kept_states, refuse_too_large
 from apportion.power.params import PowerParams
 from apportion.power.planning import Policy, do_nothing, make_crowd, plan, returns, solved, uniform
 from apportion.power.solution import Solution
-from apportion.power.solve import Progress, evaluate, solve
+from apportion.power.solve import CHUNK_BYTES, Progress, evaluate, solve
 from apportion.types import UserError
 
-OURS, UNIFORM, NOTHING = "power", "uniform", "do-nothing"
+OURS, NOTHING = "power", "do-nothing"
 
 
 @dataclass(frozen=True)
@@ -75,40 +80,58 @@ def compare(
     aggregate). Raises UserError where one of them changes the humans, for all policies are to be among the same people,
     and as `solve` and `Rewards` do.
     """
-    for other in (also or {}).values():
-        _same_humans(params, other)
-    machine: Any = {"device": device, "memory_limit": memory_limit, "progress": progress}
-    ours = solve(compiled, params, **machine)
-    crowd, rewards = make_crowd(ours), Rewards(compiled, objectives, user, steps)
-    planned = plan(crowd, rewards)
-    policies: dict[str, Policy] = {}
+    same_humans(params, (also or {}).values())
+    # held at once: one solution to be judged by another, or ours alone, beside the crowd and the plan
+    beside = _beside(compiled, len(objectives), steps)
+    refuse_too_large(compiled, CHUNK_BYTES, None, memory_limit, solutions=2 if also else 1, beside=beside)
+
+    def solved_under(own: PowerParams) -> Solution:
+        return solve(compiled, own, device=device, memory_limit=memory_limit, progress=progress)
+
+    def judged(name: str, policy: Policy) -> Row:
+        limit = memory_limit
+        found = evaluate(compiled, params, policy, name=name, device=device, memory_limit=limit, progress=progress)
+        return _row(name, found, returns(crowd, rewards, policy), rewards)
+
+    rewards = Rewards(compiled, objectives, user, steps)
+    ours = solved_under(params)
+    crowd = make_crowd(ours)
+    rows = [_row(OURS, ours, returns(crowd, rewards, solved(ours)), rewards)]
+    del ours  # its tables make room for the next ones
     for name, other in (also or {}).items():
-        policies[name] = solved(solve(compiled, other, **machine))
-    policies |= {objective.name: planned.policy(i) for i, objective in enumerate(rewards.objectives)}
-    policies |= {NOTHING: do_nothing(compiled), UNIFORM: uniform(compiled)}
-    judged: dict[str, Solution] = {OURS: ours}
-    for name, policy in policies.items():
-        judged[name] = evaluate(compiled, params, policy, name=name, **machine)
-    rows = []
-    for name, solution in judged.items():
-        layer = solution.at(0)
-        earned = returns(crowd, rewards, policies.get(name, solved(ours)))
-        rows.append(
-            Row(
-                policy=name,
-                x=tuple(map(float, layer.x[0])),
-                bits=tuple(map(float, layer.bits[0])),
-                u=float(layer.u[0]),
-                v=float(layer.v[0]),
-                share=share(solution, judged[UNIFORM], ours),
-                returns={o.name: float(r) for o, r in zip(rewards.objectives, earned, strict=True)},
-            )
-        )
+        rows.append(judged(name, solved(solved_under(other))))
+    planned = plan(crowd, rewards)
+    rows += [judged(objective.name, planned.policy(i)) for i, objective in enumerate(rewards.objectives)]
+    rows += [judged(NOTHING, do_nothing(compiled)), judged(UNIFORM, uniform(compiled))]
+    best, worst = rows[0].v, rows[-1].v
+    rows = [replace(row, share=share_of(row.v, worst, best)) for row in rows]
     return Comparison(compiled.name, params, user, steps, tuple(rows))
 
 
-def _same_humans(params: PowerParams, other: PowerParams) -> None:
-    for name in ("gamma_h", "beta_h", "nu_h", "robot_belief"):
+def _row(name: str, solution: Solution, earned: Float[np.ndarray, "O"], rewards: Rewards) -> Row:
+    """What is kept of a policy's values; its share follows when the uniform policy has been judged too."""
+    layer = solution.at(0)
+    return Row(
+        policy=name,
+        x=tuple(map(float, layer.x[0])),
+        bits=tuple(map(float, layer.bits[0])),
+        u=float(layer.u[0]),
+        v=float(layer.v[0]),
+        share=None,
+        returns={o.name: float(r) for o, r in zip(rewards.objectives, earned, strict=True)},
+    )
+
+
+def _beside(compiled: Compiled, objectives: int, steps: int) -> int:
+    """Bytes of what is held beside solutions: the crowd's marginals, the plan, the objectives' numbers and values."""
+    people = sum(compiled.n_actions[human] for human in compiled.humans)
+    of_times = kept_states(compiled) * (8 * people + objectives * compiled.robot_actions)
+    return of_times + len(compiled.states) * 8 * (steps * (3 * len(compiled.humans) + objectives) + 4 * objectives)
+
+
+def same_humans(params: PowerParams, others: Iterable[PowerParams]) -> None:
+    """Raises UserError where one of the others changes what humans do."""
+    for name, other in itertools.product(("gamma_h", "beta_h", "nu_h", "robot_belief"), others):
         if getattr(params, name) != getattr(other, name):
             raise UserError(
                 f"{name} changes the humans: policies are compared among the same people, so set it for all"

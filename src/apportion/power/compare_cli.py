@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from apportion.power.options import Options, parse, prepare, shown
+from apportion.power.options import Options, parse, prepare, refuse_early, shown
 from apportion.power.params import PowerParams, check, with_values
 from apportion.power.world import World
 
@@ -34,11 +34,12 @@ def main(argv: Sequence[str]) -> int:
     )
     source, options, given = parse(argv, CompareOptions, "compare", about)
     from apportion.power.baselines import OBJECTIVES, chosen
-    from apportion.power.compare import as_json, compare
+    from apportion.power.compare import as_json, compare, same_humans
     from apportion.power.sweep import parse_sweep
 
     params = with_values(PowerParams(), given)
     objectives = chosen([name for name in options.baselines.split(",") if name]) or OBJECTIVES
+    same_humans(params, [with_values(params, point) for point in refuse_early(params, options, options.sweep)])
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)
     points = parse_sweep(options.sweep, params, compiled.horizon) if options.sweep else []

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from apportion.power.evaluate import NAMED, share, with_bounds
-from apportion.power.options import Options, parse, prepare, shown
+from apportion.power.evaluate import NAMED, UNIFORM, policy_run, share, with_bounds
+from apportion.power.options import RunOptions, going_on, parse, prepare, refuse_early, shown
 from apportion.power.params import PowerParams, check, with_values
-from apportion.power.solution import SOLVED, Solution, read_record
+from apportion.power.runs import world_json
+from apportion.power.solution import SOLVED, Solution
 from apportion.power.solve_cli import as_json
 from apportion.power.world import World
 from apportion.types import UserError
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(Options):
+class EvaluateOptions(RunOptions):
     """Whose values."""
 
     policy: str = ""  # a run of apportion power solve, or uniform, or do-nothing
@@ -34,23 +35,37 @@ def main(argv: Sequence[str]) -> int:
     source, options, given = parse(argv, EvaluateOptions, "evaluate", about)
     if not options.policy:
         raise UserError(f"--policy is missing: {', '.join(NAMED)}, or a run of apportion power solve")
-    record = read_record(Path(options.policy)) if Path(options.policy).is_dir() else None
-    base = with_values(PowerParams(), record["params"] if record else {})  # those of the run, unless told otherwise
+    run = policy_run(options.policy)
+    base = with_values(PowerParams(), run.record["params"] if run else {})  # those of the run, unless told otherwise
     params = with_values(base, given)
-    if record and not options.horizon:
-        options = EvaluateOptions(**{**vars(options), "horizon": str(record["horizon"] or "none")})
+    if run and not options.horizon:
+        options = replace(options, horizon=str(run.record["horizon"] or "none"))
+    refuse_early(params, options)
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)
+    folder, kept = options.folder(f"{world.name}-{_short(options.policy)}"), world_json(source, world)
     with shown(f"evaluating {options.policy}") as progress:
-        found = with_bounds(compiled, params, options.policy, options.device, progress, options.limit)
-    told = as_json(world, found[options.policy], seconds)
-    told["share"] = share(found[options.policy], found["uniform"], found[SOLVED])
+
+        def work() -> tuple[Solution, Solution, Solution]:
+            limit = options.limit
+            return with_bounds(compiled, params, options.policy, options.device, progress, limit, folder, kept)
+
+        policy, worst, best = going_on(folder, work)
+    word = options.policy if options.policy != SOLVED else f"./{SOLVED}"  # a folder may be called that
+    found = {word: policy, UNIFORM: worst, SOLVED: best}
+    told = as_json(world, policy, seconds) | {"policy": word, "run": str(folder)}
+    told["share"] = share(policy, worst, best)
     told["V_r"] = {name: float(solution.at(0).v[0]) for name, solution in found.items()}
     if options.json:
         print(json.dumps(told))
     else:
         _show(world, found, told)
     return 0 if all(solution.record.get("converged", True) for solution in found.values()) else 1
+
+
+def _short(policy: str) -> str:
+    """The policy in the default name of a folder: `uniform`, or the NAME of runs/power-NAME."""
+    return policy if policy in NAMED else Path(policy).resolve().name.removeprefix("power-")
 
 
 def _show(world: World, found: dict[str, Solution], told: dict[str, Any]) -> None:
@@ -70,3 +85,4 @@ def _show(world: World, found: dict[str, Solution], told: dict[str, Any]) -> Non
     for name, solution in found.items():
         if "statement" in solution.record:
             print(f"{name}: {solution.record['statement']}")
+    print(f"saved {told['run']}  (apportion power report {told['run']})")

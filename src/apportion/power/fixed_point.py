@@ -118,8 +118,8 @@ def solve_stationary(
 ) -> dict[str, Any]:
     """Puts the one table of a world without a horizon into `tables`; returns how it went, for the record.
 
-    converged, residual, sweeps; unique (None: one search only was needed or able to tell), difference (of the robot
-    policies of two searches, total variation), statement (the same in words).
+    converged, residual, sweeps; unique (None: a second search was not able to tell), difference (of two searches: the
+    larger of that in V_h^m and of the total variation of the robot policies), statement (the same in words).
     """
     search = _Search(compiled, kernel, params, chunk, tables.folder, progress, limits or Limits())
     if tables.folder is not None:
@@ -129,19 +129,56 @@ def solve_stationary(
     main = _rise(search) if given is None else _given(search, "policy", given, search.limits.tolerance)
     done = search.phase_two(main.z, params.beta_r, given)
     other = None if given is not None or params.beta_r == 0 else _from_above(search)
-    difference = float((prior_above.z - prior.z).abs().max())
+    apart = 0.0
     if other is not None and other.converged:
         elsewhere = search.phase_two(other.z, params.beta_r, None).pi
-        difference = max(difference, float((elsewhere - done.pi).abs().sum(1).max()) / 2)
+        apart = float((elsewhere - done.pi).abs().sum(1).max()) / 2
     table = _table(compiled, v_m, done)
     check_power(layer(table, shape_of(compiled)), "without a horizon")
     tables.put(0, table)
-    residual = max(main.residual, prior.residual)
-    converged = main.converged and prior.converged
-    known = prior_above.converged and (other is None or other.converged)
-    unique = difference <= SAME if known and converged else None
-    told = {"converged": converged, "residual": residual, "sweeps": search.sweeps, "unique": unique}
-    return {**told, "difference": difference, "statement": _statement(told, difference, params.beta_r, other is None)}
+    ends = Ends(
+        main=main,
+        prior=prior,
+        prior_above=prior_above,
+        above=other,
+        apart=apart,
+        beta_r=params.beta_r,
+        given=given is not None,
+    )
+    told = {"converged": ends.converged, "residual": max(main.residual, prior.residual), "sweeps": search.sweeps}
+    return {**told, "unique": ends.unique, "difference": ends.difference, "statement": statement(ends, search.sweeps)}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the searches of one world ended."""
+
+    main: Found  # of (V_h^e, ln(-V_r)): the solution's, or the given policy's
+    prior: Found  # of V_h^m, from 0
+    prior_above: Found  # and from 1
+    above: Found | None  # a second one of the solution; None: the policy is given, or beta_r is 0
+    apart: float  # total variation of the robot policies of `main` and `above`
+    beta_r: float
+    given: bool  # the values are those of a given policy
+
+    @property
+    def prior_apart(self) -> float:
+        """The largest difference of V_h^m."""
+        return float((self.prior_above.z - self.prior.z).abs().max())
+
+    @property
+    def difference(self) -> float:
+        return max(self.prior_apart, self.apart)
+
+    @property
+    def converged(self) -> bool:
+        return self.main.converged and self.prior.converged
+
+    @property
+    def unique(self) -> bool | None:
+        """None: not known, for a second search, or the first, did not converge."""
+        known = self.prior_above.converged and (self.above is None or self.above.converged)
+        return self.difference <= SAME if known and self.converged else None
 
 
 def _prior(search: _Search) -> tuple[Tensor, Found, Found]:
@@ -216,23 +253,51 @@ def _table(compiled: Compiled, v_m: Tensor, done: Outcome) -> np.ndarray:
     return torch.cat(parts, 1).cpu().numpy()
 
 
-def _statement(told: dict[str, Any], difference: float, beta_r: float, given: bool) -> str:
-    sweeps = f"after {told['sweeps']:,} sweeps the residual is {told['residual']:.1e}"
-    if not told["converged"]:
+def statement(ends: Ends, sweeps: int) -> str:
+    """What is known of the values, in words: each sentence names the search that it is about."""
+    residual = f"after {sweeps:,} sweeps the residual is {max(ends.main.residual, ends.prior.residual):.1e}"
+    if not ends.converged:
         return (
-            f"NOT CONVERGED at beta_r {beta_r:g}: {sweeps}. These are no solution's values; a smaller beta_r, a "
-            "smaller discount, or a horizon makes it one"
+            f"NOT CONVERGED {_where(ends)}: {residual}. These are no solution's values; {_way_out(ends)} makes it one"
         )
-    if told["unique"] is None:
-        return f"converged: {sweeps}; a second search did not converge, so whether there are other solutions is open"
-    if not told["unique"]:
-        return (
-            f"converged: {sweeps}; but NOT UNIQUE: a search from elsewhere ends in another solution, up to "
-            f"{difference:.2g} away in total variation. This is the one that grows out of beta_r = 0"
+    if ends.unique is None:
+        second = "a second search" if ends.prior_above.converged else "a second search for V_h^m"
+        return f"converged: {residual}; {second} did not converge, so whether there are other solutions is open"
+    if not ends.unique:
+        return f"converged: {residual}; but NOT UNIQUE: {'; and '.join(_others(ends))}"
+    if ends.given or ends.above is None:
+        policy = "a given policy" if ends.given else "the uniform policy, which is that of beta_r = 0,"
+        return f"converged: {residual}; {policy} has no other solution"
+    return f"converged: {residual}; a search from elsewhere ends in the same solution"
+
+
+def _where(ends: Ends) -> str:
+    """Which search failed. V_h^m knows neither beta_r nor the robots' policy."""
+    if ends.main.converged:
+        return "in V_h^m, what humans expect"
+    return "for the given policy" if ends.given else f"at beta_r {ends.beta_r:g}"
+
+
+def _way_out(ends: Ends) -> str:
+    if ends.main.converged:
+        return "a smaller beta_h, a smaller gamma_h, or a horizon"
+    return ("" if ends.given else "a smaller beta_r, ") + "a smaller discount, or a horizon"
+
+
+def _others(ends: Ends) -> list[str]:
+    """Where the other solutions are, and which one this is."""
+    found = []
+    if ends.prior_apart > SAME:
+        found.append(
+            f"V_h^m, what humans expect, has another solution, up to {ends.prior_apart:.2g} away. This is the one that "
+            "ever longer horizons come to"
         )
-    if given:
-        return f"converged: {sweeps}; a given policy has no other solution"
-    return f"converged: {sweeps}; a search from elsewhere ends in the same solution"
+    if ends.apart > SAME:
+        found.append(
+            f"a search from elsewhere ends in another solution, up to {ends.apart:.2g} away in total variation. This "
+            "is the one that grows out of beta_r = 0"
+        )
+    return found
 
 
 def _keep(path: Path, z: Tensor) -> None:

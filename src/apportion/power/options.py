@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from apportion.flags import spell, typed, walk
 from apportion.power.compiled import Compiled
 from apportion.power.memory import GIB
-from apportion.power.params import PowerParams, parse_values
-from apportion.power.runs import open_world
+from apportion.power.params import PowerParams, check, parse_values
+from apportion.power.runs import open_world, refuse_place, run_folder
 from apportion.power.solve import Progress
 from apportion.power.world import World
 from apportion.types import UserError
 
 F = TypeVar("F", bound="Options")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Options:
         if not self.memory >= 0:
             raise UserError(f"--memory {self.memory:g}: a positive number of GiB is wanted")
         return int(self.memory * GIB) or None
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """Where a run is kept."""
+
+    name: str = ""  # of the run's folder, runs/power-NAME (default: by the world, and the policy that is evaluated)
+    runs_dir: str = "runs"  # where runs are kept
+
+    def folder(self, default: str) -> Path:
+        """The run's folder; `default`: its name without --name. Raises UserError where none can be made."""
+        return run_folder(self.runs_dir, self.name or default)
 
 
 def parse(argv: Sequence[str], options: type[F], verb: str, about: str) -> tuple[str, F, dict[str, Any]]:
@@ -79,6 +92,22 @@ def _together(argv: Sequence[str]) -> list[str]:
     return [*out, *(part for flag, values in lists.items() for part in (flag, *values))]
 
 
+def refuse_early(params: PowerParams, options: Options, sweep: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Raises UserError for what is wrong whatever the world holds: before minutes of compiling, not after.
+
+    Returns the points of the sweep.
+    """
+    end = None if options.horizon == "none" else 1  # all that the ranges ask of a horizon is whether there is one
+    check(params, end)
+    if isinstance(options, RunOptions):
+        refuse_place(options.runs_dir, Path(options.runs_dir))
+    if not sweep:
+        return []
+    from apportion.power.sweep import parse_sweep
+
+    return parse_sweep(sweep, params, end)
+
+
 def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
     """The world, compiled, and the seconds that took. Raises UserError for no such world and for one too large."""
     import torch
@@ -90,23 +119,24 @@ def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
     if options.threads:
         torch.set_num_threads(options.threads)
     check_device(options.device)
-    world, started = open_world(source, _horizon(options.horizon)), time.perf_counter()
+    world, started = open_world(source, horizon_of(options.horizon)), time.perf_counter()
     cache = None if options.cache == "none" else Path(options.cache).expanduser()
     compiled = compile_world(world, cache, max_states=options.max_states, memory_limit=options.limit)
     return world, compiled, time.perf_counter() - started
 
 
 def check_device(device: str) -> None:
-    """Raises UserError for a device that is not there."""
+    """Raises UserError for a device that is not there, or cannot hold a float64 and give it back."""
     import torch
 
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}; there is cpu") from None
 
 
-def _horizon(word: str) -> int | str | None:
+def horizon_of(word: str) -> int | str | None:
+    """`--horizon` as `open_world` takes it. Raises UserError."""
     if word in ("", "none"):
         return word or None
     if not word.isdecimal() or int(word) < 1:
@@ -114,9 +144,17 @@ def _horizon(word: str) -> int | str | None:
     return int(word)
 
 
+def going_on(folder: Path, work: Callable[[], T]) -> T:
+    """Do `work`, whose sweeps go to `folder`; after Ctrl-C say how to go on."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from the last finished sweep in {folder}") from None
+
+
 @contextmanager
 def shown(what: str) -> Iterator[Progress]:
-    """A line on a terminal that says how far a solve is; after Ctrl-C, how to go on."""
+    """A line on a terminal that says how far a solve is."""
     from rich.console import Console
 
     console = Console(stderr=True)

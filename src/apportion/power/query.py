@@ -7,14 +7,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from apportion.power import equations as eq
+from apportion.power.asked import asked_states, joint_action, parsed, sample_time, step_count
 from apportion.power.compiled import Compiled
-from apportion.power.params import PowerParams, with_values
 from apportion.power.reach import states_at
 from apportion.power.solution import Solution
 from apportion.power.world import World
@@ -93,38 +92,6 @@ def robot_profiles(compiled: Compiled) -> list[list[int]]:
     return [list(p) for p in itertools.product(*(range(compiled.n_actions[r]) for r in compiled.robots))]
 
 
-def params_of(asked: Mapping[str, Any], given: Mapping[str, Any]) -> PowerParams:
-    """The parameters that a file of states names, and over them those of the command line."""
-    known = asdict(PowerParams())
-    own = {k: v for k, v in asked.get("params", {}).items() if k in known}
-    if asked.get("duration_weight_on_U_r", 1.0) != 1.0:
-        own["duration_weight"] = True
-    return with_values(with_values(PowerParams(), own), given)
-
-
-def read_states(path: Path) -> dict[str, Any]:
-    """A file with described states: a reference file, a list of states, or one state. Raises UserError for others."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-    if isinstance(data, dict) and "initial_state" not in data and "other_states" not in data:
-        data = data.get("states", [data])
-    asked = {"other_states": data} if isinstance(data, list) else data
-    if not isinstance(asked, dict) or not all(isinstance(each, dict) for _, each in _asked_states(asked)):
-        raise UserError(f"{path}: a list of states is wanted, each a mapping")
-    return asked
-
-
-def _asked_states(asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if "initial_state" in asked:
-        yield "initial_state", asked["initial_state"]
-    for i, state in enumerate(asked.get("other_states", [])):
-        yield f"other_states[{i}]", state
-
-
 def answer(world: World, solution: Solution, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked for, in the same places, and what a reference file tells of the whole world."""
     compiled, params = solution.compiled, solution.params
@@ -140,9 +107,9 @@ def answer(world: World, solution: Solution, asked: Mapping[str, Any]) -> dict[s
     }
     if compiled.horizon is not None:
         found |= _counts(solution)
-    for what, description in _asked_states(asked):
-        t = _step_count(compiled, description, what)
-        one = describe(world, solution, t, finder.find(_parsed(world, description, what), t, what))
+    for what, description in asked_states(asked):
+        t = step_count(compiled, description, what)
+        one = describe(world, solution, t, finder.find(parsed(world, description, what), t, what))
         if what == "initial_state":
             found[what] = one
         else:
@@ -152,22 +119,6 @@ def answer(world: World, solution: Solution, asked: Mapping[str, Any]) -> dict[s
             _sample(world, sample, f"transition_samples[{i}]") for i, sample in enumerate(asked["transition_samples"])
         ]
     return found
-
-
-def _step_count(compiled: Compiled, description: Mapping[str, Any], what: str) -> int:
-    if compiled.horizon is None:
-        return 0
-    t = description.get("step_count")
-    if not isinstance(t, int) or isinstance(t, bool):
-        raise UserError(f"{what}: step_count, a whole number, is missing: the values depend on the steps that are left")
-    return t
-
-
-def _parsed(world: World, description: Mapping[str, Any], what: str) -> np.ndarray:
-    try:
-        return world.parse(dict(description))
-    except UserError as error:
-        raise UserError(f"{what}: {error}") from None
 
 
 def _counts(solution: Solution) -> dict[str, Any]:
@@ -200,9 +151,9 @@ def _counts(solution: Solution) -> dict[str, Any]:
 
 def _sample(world: World, sample: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Where one joint action leads, the likeliest first; the successors carry the next step count."""
-    state, t = _parsed(world, sample["state"], what), sample["state"].get("step_count")
+    state, t = parsed(world, sample["state"], f"{what}.state"), sample_time(sample["state"], what)
     later = {} if t is None else {"step_count": t + 1}
-    rows, probs = world.transitions(state, np.array(sample["actions"], np.int64))
+    rows, probs = world.transitions(state, joint_action(world, sample["actions"], what))
     outcomes = [{"p": float(p), "state": {**later, **world.describe(row)}} for row, p in zip(rows, probs, strict=True)]
     return {"state": sample["state"], "actions": sample["actions"], "outcomes": outcomes}
 
@@ -213,6 +164,8 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Differe
     for field, where, a, b in _pairs(wanted, found):
         if isinstance(a, bool | str) or a is None or not isinstance(b, int | float) or isinstance(b, bool):
             absolute = relative = 0.0 if a == b and isinstance(a, bool) == isinstance(b, bool) else math.inf
+        elif not (math.isfinite(a) and math.isfinite(b)):
+            absolute = relative = 0.0 if a == b else math.inf
         else:
             absolute = abs(a - b)
             relative = absolute / max(abs(a), SMALL) if absolute > SMALL * TOLERANCE else 0.0
@@ -226,8 +179,8 @@ def _pairs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tupl
     for field in (*_COUNTS, "num_stochastic_profiles", "states_per_step", "aggregates", "duration_weight_on_U_r"):
         if field in wanted:
             yield from _leaves(field, field, wanted[field], found.get(field))
-    ours = dict(_asked_states(found))
-    for where, state in _asked_states(wanted):
+    ours = dict(asked_states(found))
+    for where, state in asked_states(wanted):
         for field, value in state.items():
             name = field if field not in ("agents", "mobile_objects", "mutable_objects") else "state"
             yield from _leaves(name, f"{where}.{field}", value, ours[where].get(field))

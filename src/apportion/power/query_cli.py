@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from apportion.power.options import Options, parse, prepare, shown
+from apportion.power.asked import check_fits, check_outcomes, params_of, read_states
+from apportion.power.options import Options, parse, prepare, refuse_early, shown
 from apportion.power.params import check
-from apportion.power.query import TOLERANCE, Difference, answer, compare, params_of, read_states
+from apportion.power.query import TOLERANCE, Difference, answer, compare
 from apportion.power.solve import solve
 from apportion.types import UserError
 
@@ -33,9 +34,13 @@ def main(argv: Sequence[str]) -> int:
     if not options.states:
         raise UserError("--states is missing: a JSON file with the states to tell of")
     asked = read_states(Path(options.states))
+    if options.compare:
+        check_outcomes(asked, Path(options.states))
     params = params_of(asked, given)
+    refuse_early(params, options)
     world, compiled, _ = prepare(source, options)
     check(params, compiled.horizon)
+    check_fits(world, compiled, asked)
     with shown(f"solving {world.name}") as progress:
         solution = solve(compiled, params, device=options.device, progress=progress, memory_limit=options.limit)
     found = answer(world, solution, asked)

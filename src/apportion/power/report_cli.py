@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from apportion.flags import Parser
+from apportion.power.evaluate import UNIFORM
+from apportion.power.grid.film import check_film, write_film
 from apportion.power.grid.world import GridWorld
 from apportion.power.rollout import ENDLESS, Rollout, roll_out
 from apportion.power.runs import Run, open_run
-from apportion.power.solution import SOLVED
+from apportion.power.solution import SOLVED, Solution
 from apportion.power.world import World
 from apportion.report.power import Figure, PowerStory, View, write_power_page
 from apportion.report.style import number
@@ -42,20 +45,30 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"--{name} {getattr(args, name)}: at least 1 is needed")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: at least 0 is needed")
+    if args.film:
+        check_film(args.film)
     run = open_run(args.run)
     if not isinstance(run.world, GridWorld) and (args.film or args.pictures):
         raise UserError("--film and --pictures are for grid worlds")
-    rollouts = [roll_out(run.solution, args.seed + i // 2, args.steps, greedy=i % 2 == 0) for i in range(args.courses)]
+    horizon = run.solution.compiled.horizon
+    if args.steps and horizon is not None and args.steps > horizon:
+        print(f"--steps {args.steps}: this world ends after {horizon}, and so do the courses", file=sys.stderr)
+    rollouts = _courses(run.solution, args.seed, args.courses, args.steps)
     page = args.out or args.run / "report.html"
     story = _story(run, _figures(run, rollouts[0], args.pictures))
     print(f"report: {write_power_page(story, run.world, run.solution, rollouts, _view(run, rollouts), page)}")
     if args.film and isinstance(run.world, GridWorld):
-        from apportion.power.grid.film import write_film
-
         print(f"film: {write_film(run.world, run.solution, rollouts[0], args.film)}")
     if args.pictures:
         print(f"pictures: {args.pictures}")
     return 0
+
+
+def _courses(solution: Solution, seed: int, count: int, steps: int | None) -> list[Rollout]:
+    """By turns with the robot's most probable action and with drawn ones; none is most probable of a uniform policy."""
+    if solution.policy == UNIFORM:
+        return [roll_out(solution, seed + i, steps) for i in range(count)]
+    return [roll_out(solution, seed + i // 2, steps, greedy=i % 2 == 0) for i in range(count)]
 
 
 def _story(run: Run, figures: list[Figure]) -> PowerStory:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apportion.power.solution import Solution
+from apportion.power.solution import WORLD, Solution
 from apportion.power.world import World
 from apportion.run.files import write_json
 from apportion.types import UserError
-
-_WORLD = "world.json"
 
 
 class Run(NamedTuple):
@@ -65,22 +65,46 @@ def _own_world(source: str) -> World:
     return world
 
 
-def keep_world(folder: Path, source: str, world: World) -> None:
-    """Writes what `open_run` makes the same world from."""
+def run_folder(runs_dir: str, name: str) -> Path:
+    """RUNS_DIR/power-NAME, where a name loses what is no good in a folder's. Raises UserError where it cannot be."""
+    folder = Path(runs_dir) / f"power-{slug(name)}"
+    refuse_place(runs_dir, folder)
+    return folder
+
+
+def refuse_place(runs_dir: str, folder: Path) -> None:
+    """Raises UserError where `folder`, RUNS_DIR or a run in it, is no folder and none can be made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--runs-dir {runs_dir}: {there} is a file, no folder: give another --runs-dir, or --name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--runs-dir {runs_dir}: nothing may be written to {there}: give another")
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def world_json(source: str, world: World) -> dict[str, Any]:
+    """What `open_run` makes the same world from: the content of its file, or the name of the user's own class."""
     if ":" in source and not Path(source).exists():
-        write_json(folder / _WORLD, {"name": world.name, "source": source})
-        return
+        return {"name": world.name, "source": source}
     from apportion.power.grid.parse import read_yaml
     from apportion.power.grid.world import SHIPPED
 
     path = Path(source) if Path(source).exists() else SHIPPED / f"{source}.yaml"
-    write_json(folder / _WORLD, {"name": world.name, "config": read_yaml(path)})
+    return {"name": world.name, "config": read_yaml(path)}
+
+
+def keep_world(folder: Path, source: str, world: World) -> None:
+    """Writes it beside a solution."""
+    write_json(folder / WORLD, world_json(source, world))
 
 
 def open_run(folder: Path) -> Run:
     """Raises UserError if the folder is no finished run."""
     solution = Solution.load(folder)
-    path = folder / _WORLD
+    path = folder / WORLD
     try:
         kept: dict[str, Any] = json.loads(path.read_text())
     except OSError as error:
@@ -89,13 +113,15 @@ def open_run(folder: Path) -> Run:
         raise UserError(f"{path} is damaged ({error}): solve again") from None
     if not isinstance(kept, dict) or not ({"source"} <= kept.keys() or {"name", "config"} <= kept.keys()):
         raise UserError(f"{path} is damaged (no world): solve again")
+    return Run(remade(kept, solution.compiled.horizon), solution)
+
+
+def remade(kept: dict[str, Any], horizon: int | None) -> World:
+    """The world that `world_json` was made of, with so many steps."""
     if "source" in kept:
         world = _own_world(kept["source"])
     else:
         from apportion.power.grid.world import GridWorld
 
         world = GridWorld.from_config(kept["config"], kept["name"])
-    horizon = solution.compiled.horizon
-    return Run(
-        world if world.horizon == horizon else with_horizon(world, "none" if horizon is None else horizon), solution
-    )
+    return world if world.horizon == horizon else with_horizon(world, "none" if horizon is None else horizon)

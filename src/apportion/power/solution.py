@@ -17,12 +17,14 @@ from apportion.power.files import load_array, load_compiled, params_json, save_a
 from apportion.power.kernel import Kernel, make_kernel
 from apportion.power.params import PowerParams, with_values
 from apportion.power.sweeps import Layer, Shape, arrival, end_table, layer, phase_one, shape_of
-from apportion.run.files import write_json
+from apportion.run.files import full_disk, write_json
 from apportion.types import UserError
 
 SOLVED = "solved"  # the name of the policy that the equations give; evaluated ones have other names
+WORLD = "world.json"  # of a folder: what `runs.open_run` makes the world from again
 _RECORD, _COMPILED = "solution.json", "compiled.npz"
-_ENTRIES = {"digest", "horizon", "params", "policy", "world", "finished", "seconds"}
+IDENTITY = ("digest", "horizon", "params", "policy")  # of a record: what it is the solution of
+_ENTRIES = {*IDENTITY, "world", "finished", "seconds"}
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Tables:
         if self.folder is None:
             return self.kept[t]
         if not self.path(t).exists():
-            raise UserError(f"{self.path(t)} is missing: solve again, which goes on from there")
+            raise UserError(f"{self.path(t)} is missing: give the same command again, which makes it anew")
         return load_array(self.path(t))
 
     def has(self, t: int) -> bool:
@@ -104,9 +106,11 @@ class Solution:
         """What `solve` or `evaluate` left in a folder. Raises UserError if it is not there, damaged or not finished."""
         record = read_record(folder)
         if record is None:
-            raise UserError(f"{folder} holds no solution: apportion power solve WORLD makes one")
+            raise UserError(
+                f"{folder} holds no solution: apportion power solve WORLD makes one, and apportion power evaluate"
+            )
         if not record.get("finished"):
-            raise UserError(f"{folder} is not finished: give the same apportion power solve again, which goes on")
+            raise UserError(f"{folder} is not finished: give the same command again, which goes on")
         params = with_values(PowerParams(), record["params"])
         return Solution(load_compiled(folder / _COMPILED), params, record["policy"], Tables(folder), record)
 
@@ -131,27 +135,43 @@ def wanted_record(compiled: Compiled, params: PowerParams, policy: str) -> dict[
     return {**what, "world": compiled.name, "finished": False, "seconds": 0.0}
 
 
-def begin(folder: Path, compiled: Compiled, wanted: dict[str, Any]) -> dict[str, Any]:
+def begin(
+    folder: Path, compiled: Compiled, wanted: dict[str, Any], world: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Claims a folder for one solve and returns its record, that of an earlier, interrupted one if there is one.
 
+    `world`: the content of world.json, which is there before the first sweep is: a run that is stopped is whole.
     Raises UserError if the folder holds the solution of something else.
     """
     found = read_record(folder)
     if found is not None:
-        other = [name for name in ("digest", "horizon", "params", "policy") if found.get(name) != wanted[name]]
+        other = [name for name in IDENTITY if found.get(name) != wanted[name]]
         if other:
             raise UserError(f"{folder} holds the solution of something else ({', '.join(other)}): give another --name")
         try:
             load_compiled(folder / _COMPILED)
         except UserError:  # damaged or gone, and known: here it is again
             save_compiled(folder / _COMPILED, compiled)
+        if world is not None:
+            write_json(folder / WORLD, world)
         return found
-    (folder / "sweeps").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "sweeps")
     for stale in (*(folder / "sweeps").glob("*"), *(folder / "searches").glob("*")):
         stale.unlink()  # without a record nobody knows what they belong to
+    if world is not None:
+        write_json(folder / WORLD, world)
     save_compiled(folder / _COMPILED, compiled)
     write_json(folder / _RECORD, wanted)
     return wanted
+
+
+def make_folder(folder: Path) -> None:
+    """Raises UserError where it cannot be made."""
+    try:
+        with full_disk(folder, "nothing was written"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): give another --runs-dir") from None
 
 
 def finish(folder: Path, record: dict[str, Any]) -> None:

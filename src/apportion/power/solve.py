@@ -17,7 +17,7 @@ from apportion.power.fixed_point import Progress, solve_stationary
 from apportion.power.kernel import Kernel, make_kernel
 from apportion.power.memory import refuse_too_large
 from apportion.power.params import PowerParams, check
-from apportion.power.reach import states_at
+from apportion.power.reach import masks_at
 from apportion.power.solution import SOLVED, Solution, Tables, begin, finish, wanted_record
 from apportion.power.sweeps import check_power, chunk_states, end_table, layer, shape_of, sweep
 from apportion.types import UserError
@@ -31,6 +31,7 @@ class _Machine:
     """Where and how to solve."""
 
     folder: Path | None
+    world: dict[str, Any] | None
     chunk_bytes: int
     device: str
     progress: Progress | None
@@ -42,6 +43,7 @@ def solve(
     params: PowerParams,
     *,
     folder: Path | None = None,
+    world: dict[str, Any] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -50,10 +52,11 @@ def solve(
     """V_h^m, V_h^e, X_h, U_r, Q_r, pi_r, V_r of every state at every time, in float64.
 
     With `folder`, every finished sweep is kept there and an interrupted solve goes on; without, all is in memory.
+    `world`: what world.json in the folder is to hold (`runs.world_json`), so that `open_run` can open it.
     `memory_limit`: bytes; None: what is free. `chunk_bytes`: of the working memory of one chunk of states.
     Raises UserError for parameters out of range, a world without humans or too large, a human who can reach nothing.
     """
-    return _run(compiled, params, SOLVED, None, _Machine(folder, chunk_bytes, device, progress, memory_limit))
+    return _run(compiled, params, SOLVED, None, _Machine(folder, world, chunk_bytes, device, progress, memory_limit))
 
 
 def evaluate(
@@ -63,6 +66,7 @@ def evaluate(
     *,
     name: str = "policy",
     folder: Path | None = None,
+    world: dict[str, Any] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -74,7 +78,7 @@ def evaluate(
     """
     if name == SOLVED:
         raise ValueError(f"{SOLVED!r} is the name of what solve() gives")
-    return _run(compiled, params, name, policy, _Machine(folder, chunk_bytes, device, progress, memory_limit))
+    return _run(compiled, params, name, policy, _Machine(folder, world, chunk_bytes, device, progress, memory_limit))
 
 
 def _run(compiled: Compiled, params: PowerParams, name: str, policy: Policy | None, machine: _Machine) -> Solution:
@@ -84,7 +88,7 @@ def _run(compiled: Compiled, params: PowerParams, name: str, policy: Policy | No
     folder = machine.folder
     refuse_too_large(compiled, machine.chunk_bytes, folder, machine.memory_limit)
     wanted = wanted_record(compiled, params, name)
-    record = wanted if folder is None else begin(folder, compiled, wanted)
+    record = wanted if folder is None else begin(folder, compiled, wanted, machine.world)
     tables, started = Tables(folder), time.perf_counter()
     whole = all(tables.has(t) for t in range(compiled.horizon or 1))  # a file may be gone since
     if not (record["finished"] and whole):
@@ -115,6 +119,7 @@ def _backwards(
     horizon, shape = compiled.horizon, shape_of(compiled)
     assert horizon is not None
     following, done = end_table(compiled.reached(horizon), shape), 0
+    possible: list[np.ndarray] = []  # which states can be at each time, in bits; worked out once, if it matters
     for t in reversed(range(horizon)):
         n = compiled.reached(t)
         if tables.has(t):  # by an earlier, interrupted solve
@@ -123,7 +128,8 @@ def _backwards(
             chosen = None if policy is None else _checked(policy(t, n), compiled, n)
             following = sweep(kernel, params, layer(following, shape), n, chunk, chosen, last=t == horizon - 1)
             if not np.isfinite(following[:, -1]).all():  # of states that t steps cannot lead to, that is no harm
-                check_power(layer(following, shape), f"at time {t}", list(states_at(compiled))[t])
+                possible = possible or [np.packbits(mask) for mask in masks_at(compiled)]
+                check_power(layer(following, shape), f"at time {t}", np.unpackbits(possible[t], count=n).astype(bool))
             tables.put(t, following)
             done += 1
         if progress is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from rich.table import Table
 
 from apportion.power.compiled import Compiled
 from apportion.power.memory import GIB
-from apportion.power.options import Options, parse, prepare, shown
+from apportion.power.options import RunOptions, going_on, parse, prepare, refuse_early, shown
 from apportion.power.params import PowerParams, check, with_values
 from apportion.power.query import describe, robot_profiles
 from apportion.power.reach import time_states
 from apportion.power.rollout import robot_action_names
-from apportion.power.runs import keep_world
-from apportion.power.solution import Solution
+from apportion.power.runs import world_json
+from apportion.power.solution import Solution, make_folder
 from apportion.power.solve import peak_bytes, solve
 from apportion.power.world import World
 
@@ -29,11 +28,9 @@ MANY = 16  # joint actions of the robots: of more, the likeliest are shown
 
 
 @dataclass(frozen=True)
-class SolveOptions(Options):
-    """Where the solution goes."""
+class SolveOptions(RunOptions):
+    """What is solved."""
 
-    name: str = ""  # of the run's folder, runs/power-NAME (default: the world's name)
-    runs_dir: str = "runs"  # where runs are kept
     sweep: tuple[str, ...] = ()  # solve for several values and draw what changes: xi=1,2,4
 
 
@@ -42,46 +39,33 @@ def main(argv: Sequence[str]) -> int:
     about = "The exact solution of a world: what people can reach, and the robot policy that keeps them able."
     source, options, given = parse(argv, SolveOptions, "solve", about)
     params = with_values(PowerParams(), given)
-    check(params, None if options.horizon == "none" else 1)  # before minutes of compiling
+    refuse_early(params, options, options.sweep)
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)
-    folder = Path(options.runs_dir) / f"power-{options.name or _slug(world.name)}"
+    folder = options.folder(world.name)
     if options.sweep:
         return _sweep(world, compiled, params, options, folder)
+    kept = world_json(source, world)
     with shown(f"solving {world.name}") as progress:
-        solution = _go_on(folder, lambda: _solve(compiled, params, folder, options, progress, source, world))
+
+        def work() -> Solution:
+            return solve(
+                compiled,
+                params,
+                folder=folder,
+                world=kept,
+                device=options.device,
+                progress=progress,
+                memory_limit=options.limit,
+            )
+
+        solution = going_on(folder, work)
     told = as_json(world, solution, seconds) | {"run": str(folder)}
     if options.json:
         print(json.dumps(told))
     else:
         show(world, solution, told)
     return 0 if solution.record.get("converged", True) else 1
-
-
-def _solve(
-    compiled: Compiled,
-    params: PowerParams,
-    folder: Path,
-    options: SolveOptions,
-    progress: Any,
-    source: str,
-    world: World,
-) -> Solution:
-    limit = options.limit
-    solution = solve(compiled, params, folder=folder, device=options.device, progress=progress, memory_limit=limit)
-    keep_world(folder, source, world)
-    return solution
-
-
-def _go_on(folder: Path, work: Any) -> Any:
-    try:
-        return work()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command goes on from the last finished sweep in {folder}") from None
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def as_json(world: World, solution: Solution, compile_seconds: float) -> dict[str, Any]:
@@ -163,13 +147,13 @@ def _sweep(world: World, compiled: Compiled, params: PowerParams, options: Solve
 
     folder = folder.with_name(f"{folder.name}-sweep")
     points = parse_sweep(options.sweep, params, compiled.horizon)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with shown(f"solving {world.name}") as progress:
 
         def one(at: PowerParams) -> Solution:
             return solve(compiled, at, device=options.device, progress=progress, memory_limit=options.limit)
 
-        rows = _go_on(folder, lambda: run_sweep(compiled, params, points, one, folder / "sweep.json"))
+        rows = going_on(folder, lambda: run_sweep(compiled, params, points, one, folder / "sweep.json"))
     humans = [world.agents[h] for h in compiled.humans]
     names = robot_action_names(world.actions, compiled.robots)
     pictures = [str(path) for path in save_plots(rows, folder, humans, names, world.name)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.power import equations as eq
@@ -193,10 +193,10 @@ def sweep(
     return table
 
 
-def check_power(solved: Layer, when: str, possible: np.ndarray | None = None) -> None:
-    """Raises UserError where U_r is infinite: a human can reach nothing there. `possible`: the states that matter."""
+def check_power(solved: Layer, when: str, possible: Bool[np.ndarray, "n"] | None = None) -> None:
+    """Raises UserError where U_r is infinite: a human can reach nothing there. `possible`: which states matter."""
     bad = np.flatnonzero(~np.isfinite(solved.v))
-    bad = bad if possible is None else np.intersect1d(bad, possible)
+    bad = bad if possible is None else bad[possible[bad]]
     if len(bad):
         human = int(np.argmin(solved.x[bad[0]]))
         raise UserError(

@@ -6,13 +6,11 @@ Frames travel as JPEG sheets inside the page; its only script is its own, named 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 from apportion.data.optional import need
 from apportion.data.schema import Camera, Orientation
 from apportion.report.html import CSS
+from apportion.report.page import opening, own_file
 from apportion.rewards.audit_text import HEAD, rows
 from apportion.run.files import full_disk, replacing
 from apportion.types import UserError
@@ -94,21 +93,15 @@ def write_page(story: Story, shown: Iterable[Shown], page: Path) -> Path:
 
 def _page(story: Story, episodes: Iterable[str]) -> Iterator[str]:
     """The page in pieces; `episodes`: each as JSON."""
-    here = resources.files("apportion.report")
-    script = here.joinpath("viewer.js").read_text()
-    style = CSS + here.joinpath("viewer.css").read_text()
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script = own_file("player.js", "viewer.js")
+    style = CSS + own_file("viewer.css")
     turned = {name: TURNED.get(camera.orientation, "") for name, camera in story.cameras.items()}
     head = f'"fps":{_embedded(story.fps or 10.0)},"turned":{_embedded(turned)}'
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     settings = "".join(
         f"<tr><td><code>{escape(key)}</code></td><td>{escape(str(value))}</td></tr>"
         for key, value in story.settings.items()
     )
-    yield f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,"><title>{escape(story.title)}: apportion report</title><style>{style}</style></head><body>
+    yield f"""{opening(f"{story.title}: apportion report", style, script)}<body>
 <h1>{escape(story.title)}</h1>
 <p class="faint">{escape(story.about)}</p>
 {_audit(story.audit)}

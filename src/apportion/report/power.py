@@ -7,12 +7,10 @@ named by its hash, and nothing is loaded.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from apportion.power.rollout import Rollout, robot_action_names
 from apportion.power.solution import Solution
 from apportion.power.world import World
 from apportion.report.html import CSS
-from apportion.run.files import full_disk, write_atomic
+from apportion.report.page import opening, own_file, write_text
 from apportion.types import UserError
 
 Box = tuple[float, float, float, float]  # x, y, width, height, in the units of `View.size`
@@ -67,33 +65,21 @@ def write_power_page(
     if not rollouts:
         raise UserError("a report needs at least one rollout")
     text = _page(story, _data(world, solution, rollouts, view))
-    try:
-        with full_disk(page, "what was there before is kept"):
-            page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(page, text.encode())
-    except OSError as error:
-        raise UserError(f"{page} cannot be written ({error.strerror}): --out is a page named *.html") from error
+    write_text(page, text)
     return page
 
 
 def _page(story: PowerStory, data: dict[str, Any]) -> str:
-    here = resources.files("apportion.report")
-    script = here.joinpath("power_viewer.js").read_text()
-    style = CSS + here.joinpath("power_viewer.css").read_text()
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script = own_file("player.js", "power_viewer.js")
+    style = CSS + own_file("power_viewer.css")
     # inside a script element nothing but "</" and "<!--" is read as markup
     embedded = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     facts = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in story.facts)
     settings = "".join(
         f"<tr><td><code>{escape(key)}</code></td><td>{escape(str(value))}</td></tr>"
         for key, value in story.settings.items()
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,"><title>{escape(story.title)}: apportion power report</title><style>{style}</style></head>
-<body>
+    return f"""{opening(f"{story.title}: apportion power report", style, script)}<body>
 <h1>{escape(story.title)}</h1>
 <p class="faint">{escape(story.about)}</p>
 <div class="wide"><table id="facts">{facts}</table></div>

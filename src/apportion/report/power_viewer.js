@@ -1,12 +1,9 @@
-"use strict";
-// One file, no network: the page is a picture of DATA, moved by a step, a course and a human.
-const DATA = JSON.parse(document.getElementById("data").textContent);
-const $ = (id) => document.getElementById(id);
+// After player.js: the page is a picture of DATA, moved by a step, a course and a human.
 const PAD = { left: 58, right: 16, top: 26, gap: 34, bottom: 24 };
 const PER_SECOND = 2;
 const SHOWN = 12; // joint actions of the robots in the table; the rest is summed up
-const state = { course: 0, step: 0, human: 0, playing: false, clock: 0, owed: 0 };
-let course = DATA.courses[0], scheduled = false;
+const seen = { course: 0, human: 0 };
+let course = DATA.courses[0];
 
 const number = (x) => (x === null || x === undefined ? "\u2013" : Math.abs(x) >= 1e5 || (x !== 0 && Math.abs(x) < 1e-3)
   ? x.toExponential(2) : x.toPrecision(4)).replace("-", "\u2212");
@@ -14,7 +11,6 @@ const share = (x) => (x >= 0.9995 ? "1" : x < 0.0005 ? (x === 0 ? "0" : "<.001")
 const bits = (x) => (x > 0 ? Math.log2(x) : null);
 const moment = () => course.moments[state.step];
 const last = () => course.moments.length - 1;
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function element(tag, className, ...children) {
   const made = document.createElement(tag);
@@ -26,10 +22,10 @@ function element(tag, className, ...children) {
 // ---------------------------------------------------------------- where we are
 
 function showCourse(index) {
-  state.course = (index + DATA.courses.length) % DATA.courses.length;
-  course = DATA.courses[state.course];
+  seen.course = (index + DATA.courses.length) % DATA.courses.length;
+  course = DATA.courses[seen.course];
   document.querySelectorAll("#courses button").forEach((chip, i) => {
-    chip.setAttribute("aria-pressed", String(i === state.course));
+    chip.setAttribute("aria-pressed", String(i === seen.course));
   });
   $("about").textContent = course.about;
   $("step").max = String(last());
@@ -42,33 +38,9 @@ function showStep(step) {
 }
 
 function showHuman(index) {
-  state.human = Math.max(0, Math.min(DATA.humans.length - 1, index));
-  $("human").value = String(state.human);
+  seen.human = Math.max(0, Math.min(DATA.humans.length - 1, index));
+  $("human").value = String(seen.human);
   draw();
-}
-
-function play(on) {
-  state.playing = on && last() > 0;
-  if (state.playing && state.step === last()) state.step = 0;
-  $("play").textContent = state.playing ? "\u23F8 Pause" : "\u25B6 Play";
-  $("play").setAttribute("aria-pressed", String(state.playing));
-  state.clock = performance.now();
-  state.owed = 0;
-  if (state.playing) requestAnimationFrame(tick);
-  draw();
-}
-
-function tick(now) {
-  if (!state.playing) return;
-  state.owed += ((now - state.clock) / 1000) * PER_SECOND * Number($("speed").value);
-  state.clock = now;
-  const steps = Math.floor(state.owed);
-  if (steps > 0) {
-    state.owed -= steps;
-    showStep(state.step + steps);
-    if (state.step === last()) return play(false);
-  }
-  requestAnimationFrame(tick);
 }
 
 // ---------------------------------------------------------------- map
@@ -86,7 +58,7 @@ function drawMap() {
   $("picture").alt = now.words;
   if (!DATA.view) return;
   if ($("values").checked && now.v_e) {
-    now.v_e[state.human].forEach((value, g) => {
+    now.v_e[seen.human].forEach((value, g) => {
       const box = DATA.boxes[g];
       if (!box) return;
       const [x, y, w, h] = box, cell = w <= 1 && h <= 1;
@@ -189,118 +161,31 @@ function drawCards() {
 
 function panels() {
   const of = (read) => course.moments.map((m) => (m.x ? read(m) : null));
-  const power = DATA.humans.map((human, h) => ({ values: of((m) => bits(m.x[h])), color: human.color }));
+  const power = DATA.humans.map((human, h) => ({ values: of((m) => bits(m.x[h])), color: human.color, width: 2 }));
   const names = DATA.humans.length > 1 ? ` (${DATA.humans.map((h) => h.name).join(", ")})` : "";
   return [
-    { title: `power in bits, log\u2082 X_h${names}`, lines: power, height: 130 },
-    { title: "robot's reward U_r", lines: [{ values: of((m) => m.u), color: "--robot" }], height: 80 },
+    { title: `power in bits, log\u2082 X_h${names}`, lines: power, height: 130, flat: 1e-9 },
+    { title: "robot's reward U_r", lines: [{ values: of((m) => m.u), color: "--robot", width: 2 }], height: 80, flat: 1e-9 },
   ];
 }
 
-function place(t, width) {
-  return PAD.left + (t / Math.max(1, last())) * (width - PAD.left - PAD.right);
-}
-
-function drawPanel(context, panel, top, width) {
-  const all = panel.lines.flatMap((line) => line.values).filter(Number.isFinite);
-  let low = Math.min(...all), high = Math.max(...all);
-  if (!(high - low > 1e-9)) [low, high] = [low - 0.5, high + 0.5];
-  const y = (v) => top + panel.height - ((v - low) / (high - low)) * panel.height;
-  context.font = "600 13px system-ui, 'DejaVu Sans', sans-serif";
-  context.fillStyle = color("--ink");
-  context.textAlign = "left";
-  context.fillText(panel.title, PAD.left, top - 9);
-  context.font = "11.5px system-ui, 'DejaVu Sans', sans-serif";
-  context.textAlign = "right";
-  for (const v of [low, high]) {
-    context.strokeStyle = color("--line");
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(PAD.left, Math.round(y(v)) + 0.5);
-    context.lineTo(width - PAD.right, Math.round(y(v)) + 0.5);
-    context.stroke();
-    context.fillStyle = color("--faint");
-    context.fillText(number(v), PAD.left - 8, y(v) + 4);
-  }
-  for (const line of panel.lines) {
-    const tone = line.color.startsWith("--") ? color(line.color) : line.color;
-    context.strokeStyle = tone;
-    context.lineWidth = 2;
-    context.lineJoin = "round";
-    context.beginPath();
-    let pen = false;
-    line.values.forEach((v, t) => {
-      if (!Number.isFinite(v)) { pen = false; return; }
-      context[pen ? "lineTo" : "moveTo"](place(t, width), y(v));
-      pen = true;
-    });
-    context.stroke();
-    const v = line.values[state.step];
-    if (Number.isFinite(v)) {
-      context.fillStyle = tone;
-      context.beginPath();
-      context.arc(place(state.step, width), y(v), 4.5, 0, 2 * Math.PI);
-      context.fill();
-    }
-  }
-}
-
-function drawCurve() {
-  const canvas = $("curve"), list = panels(), ratio = window.devicePixelRatio || 1, width = canvas.clientWidth;
-  const total = PAD.top + list.reduce((a, panel) => a + panel.height, 0) + PAD.gap * (list.length - 1) + PAD.bottom;
-  canvas.style.height = `${total}px`;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(total * ratio);
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.fillStyle = color("--cursor");
-  context.fillRect(place(state.step, width) - 0.75, PAD.top - 4, 1.5, total - PAD.top - PAD.bottom + 8);
-  let top = PAD.top;
-  for (const panel of list) {
-    drawPanel(context, panel, top, width);
-    top += panel.height + PAD.gap;
-  }
-  context.fillStyle = color("--faint");
-  context.font = "11.5px system-ui, 'DejaVu Sans', sans-serif";
-  context.textAlign = "left";
-  context.fillText("step 0", PAD.left, total - 6);
-  context.textAlign = "right";
-  context.fillText(String(last()), width - PAD.right, total - 6);
-}
-
-function draw() {
-  if (scheduled) return;
-  scheduled = true;
-  requestAnimationFrame(() => {
-    scheduled = false;
-    drawMap();
-    drawCards();
-    drawCurve();
-    const now = moment(), left = now.left === null ? "" : `, ${now.left} to go`;
-    $("readout").textContent = `step ${state.step} of ${last()}${left}${now.said ? `: ${now.said}` : ""}`;
-    $("step").value = String(state.step);
-    $("step").setAttribute("aria-valuetext", $("readout").textContent);
-    $("state").textContent = now.words;
-  });
+function paint() {
+  drawMap();
+  drawCards();
+  drawCurve();
+  const now = moment(), left = now.left === null ? "" : `, ${now.left} to go`;
+  $("readout").textContent = `step ${state.step} of ${last()}${left}${now.said ? `: ${now.said}` : ""}`;
+  $("step").value = String(state.step);
+  $("step").setAttribute("aria-valuetext", $("readout").textContent);
+  $("state").textContent = now.words;
 }
 
 // ---------------------------------------------------------------- hands
 
-function stepAt(event) {
-  const box = $("curve").getBoundingClientRect();
-  return ((event.clientX - box.left - PAD.left) / (box.width - PAD.left - PAD.right)) * Math.max(1, last());
-}
-
-const go = (step) => { play(false); showStep(step); };
 const KEYS = {
-  ArrowRight: (e) => go(state.step + (e.shiftKey ? 10 : 1)),
-  ArrowLeft: (e) => go(state.step - (e.shiftKey ? 10 : 1)),
-  Home: () => go(0),
-  End: () => go(last()),
-  ArrowDown: () => { play(false); showCourse(state.course + 1); },
-  ArrowUp: () => { play(false); showCourse(state.course - 1); },
-  " ": () => play(!state.playing),
-  h: () => showHuman((state.human + 1) % DATA.humans.length),
+  ArrowDown: () => { play(false); showCourse(seen.course + 1); },
+  ArrowUp: () => { play(false); showCourse(seen.course - 1); },
+  h: () => showHuman((seen.human + 1) % DATA.humans.length),
   v: () => { $("values").checked = !$("values").checked; draw(); },
 };
 
@@ -325,23 +210,10 @@ function start() {
   }));
   $("human").addEventListener("change", () => showHuman(Number($("human").value)));
   $("values").addEventListener("change", draw);
-  $("play").addEventListener("click", () => play(!state.playing));
   $("back").addEventListener("click", () => go(state.step - 1));
   $("on").addEventListener("click", () => go(state.step + 1));
   $("step").addEventListener("input", () => go(Number($("step").value)));
-  const curve = $("curve");
-  curve.addEventListener("pointerdown", (event) => { curve.setPointerCapture(event.pointerId); go(stepAt(event)); });
-  curve.addEventListener("pointermove", (event) => { if (event.buttons & 1) go(stepAt(event)); });
-  addEventListener("keydown", (event) => {
-    const act = KEYS[event.key];
-    if (!act || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("select, summary")) return;
-    event.preventDefault(); // the page must not scroll, nor a focused button or slider move as well
-    act(event);
-  });
-  // in some browsers a button is pressed by the release of the space bar
-  addEventListener("keyup", (event) => { if (event.key === " " && event.target.closest("button, input")) event.preventDefault(); });
-  addEventListener("resize", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  listen(KEYS, "button, input");
   showCourse(0);
 }
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from apportion.power.compiled import Compiled, assemble
 from apportion.power.grid.loops import enter, number
-from apportion.power.memory import available_memory
-from apportion.power.world import Successors
+from apportion.power.memory import allowed
+from apportion.power.world import Successors, World
 from apportion.types import UserError
-
-if TYPE_CHECKING:
-    from apportion.power.grid.world import GridWorld
 
 _PER_SUCCESSOR = 12  # bytes: an int32 and a float64
 _CHUNK = 200_000  # (state, joint action) pairs at a time
@@ -78,7 +74,7 @@ def _extrapolated(levels: list[int], horizon: int | None) -> str:
     return f", by its growth up to {levels[t] * (horizon / t) ** power:.1e} states in {horizon} steps"
 
 
-def _check(world: GridWorld, g: _Growing, levels: list[int], rows: int, limit: int, max_states: int | None) -> None:
+def _check(world: World, g: _Growing, levels: list[int], rows: int, limit: int, max_states: int | None) -> None:
     """Refuses the next step before it takes the memory. Raises UserError with the numbers and what to do."""
     done, last, t = (levels[-2] if len(levels) > 1 else 0), levels[-1], len(levels) - 1
     reached = f"{last:,} states within {t} of {world.horizon or 'all'} steps{_extrapolated(levels, world.horizon)}"
@@ -99,17 +95,20 @@ def _check(world: GridWorld, g: _Growing, levels: list[int], rows: int, limit: i
         )
 
 
-def compile_grid(world: GridWorld, *, max_states: int | None = None, memory_limit: int | None = None) -> Compiled:
+def compile_grid(
+    world: World, digest: str, *, max_states: int | None = None, memory_limit: int | None = None
+) -> Compiled:
     """Every state within world.horizon steps (all, if that is None) and every successor.
 
-    memory_limit: bytes; by default 60 % of what is free now. Raises UserError before a limit is passed.
+    `world`: one whose states are int16 and whose agents all have the same actions; `digest`: of its content.
+    `memory_limit`: bytes; None: a share of what is free now. Raises UserError before a limit is passed.
     """
     outsiders = [i for i in range(len(world.agents)) if i not in world.humans and i not in world.robots]
     if outsiders:
         raise UserError(
             f"{world.name}: agent {outsiders[0]} is neither a human nor a robot: set humans or robots in its file"
         )
-    limit = int(0.6 * available_memory()) if memory_limit is None else memory_limit
+    limit = allowed(memory_limit)
     n_actions = len(world.actions[0])
     if n_actions ** len(world.agents) > _MOST_JOINT:
         raise UserError(f"{world.name}: {n_actions} actions of {len(world.agents)} agents are too many joint actions")
@@ -125,15 +124,15 @@ def compile_grid(world: GridWorld, *, max_states: int | None = None, memory_limi
         expanded = levels[-1]
         if g.count > expanded:
             levels.append(g.count)
-    return _finish(world, g, levels, expanded)
+    return _finish(world, digest, g, levels, expanded)
 
 
-def _finish(world: GridWorld, g: _Growing, levels: list[int], expanded: int) -> Compiled:
+def _finish(world: World, digest: str, g: _Growing, levels: list[int], expanded: int) -> Compiled:
     states = g.states[: g.count].copy()
     lengths = _joined(g.lengths, np.int32)
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     found = (indptr, _joined(g.indices, np.int32), _joined(g.probs, np.float64))
-    return assemble(world, states, np.array([0, *levels], np.int64), expanded, found, world.digest)
+    return assemble(world, states, np.array([0, *levels], np.int64), expanded, found, digest)
 
 
 def _joined(chunks: list[np.ndarray], dtype: type) -> np.ndarray:

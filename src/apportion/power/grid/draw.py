@@ -6,15 +6,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
 
 from apportion.power.grid import glyphs, shapes
+from apportion.power.grid.layout import Layout
 from apportion.power.grid.scene import Scene, Thing, actors, coordinates, floor, scene_of, thing
 from apportion.power.grid.shapes import Label, Real, Shape, box, moved
-from apportion.power.grid.world import GridWorld
 from apportion.run.files import write_atomic
 from apportion.types import UserError
 
@@ -51,7 +51,20 @@ class Picture:
     top: Real = 0.0
 
 
-def scene(world: GridWorld, state: Shaped[np.ndarray, "F"] | None = None) -> Scene:
+@runtime_checkable
+class Mapped(Protocol):
+    """What is drawn of a world: `GridWorld` is one, and builds on this file."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def humans(self) -> tuple[int, ...]: ...
+
+    def initial(self) -> Shaped[np.ndarray, "F"]: ...
+
+
+def scene(world: Mapped, state: Shaped[np.ndarray, "F"] | None = None) -> Scene:
     """The scene of a state, the initial one by default."""
     return scene_of(world.layout, world.humans, world.initial() if state is None else state)
 
@@ -70,9 +83,9 @@ def picture(at: Scene, *, legend: bool = True, numbers: bool = True, width: Real
     return Picture(found, wide + margin, height + margin, left, top)
 
 
-def raster(world: GridWorld, state: Shaped[np.ndarray, "F"], cell: int = CELL) -> UInt8[np.ndarray, "h w 3"]:
+def raster(at: Scene, cell: int = CELL) -> UInt8[np.ndarray, "h w 3"]:
     """The map alone, `cell` pixels for each cell."""
-    return pixels(picture(scene(world, state), legend=False, numbers=False), cell)
+    return pixels(picture(at, legend=False, numbers=False), cell)
 
 
 def pixels(found: Picture, cell: int = CELL_PRINT) -> UInt8[np.ndarray, "h w 3"]:
@@ -98,6 +111,8 @@ def save(found: Picture, path: Path, title: str) -> Path:
 
 
 def png(found: Picture, cell: int = CELL_PRINT) -> bytes:
+    from PIL import Image
+
     data = io.BytesIO()
     Image.fromarray(pixels(found, cell)).save(data, "PNG", optimize=True)
     return data.getvalue()

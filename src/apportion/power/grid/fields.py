@@ -154,6 +154,8 @@ def _pushables(rules: L.Rules) -> tuple[tuple[str, int, int], tuple[str, int, in
 def parse(layout: L.Layout, rules: L.Rules, description: dict[str, Any]) -> Int16[np.ndarray, "F"]:
     """The state that a description means; a step count in it is no part of the state. Raises UserError."""
     state = first_state(layout, rules)
+    for name, kind in (("agents", dict), ("mobile_objects", dict), ("mutable_objects", list)):
+        _check_list(name, description.get(name, []), kind)
     try:
         _parse_agents(layout, rules, description["agents"], state)
         _parse_mobile(layout, rules, description["mobile_objects"], state)
@@ -163,6 +165,15 @@ def parse(layout: L.Layout, rules: L.Rules, description: dict[str, Any]) -> Int1
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"state: not a description of a state: {error}") from None
     return state
+
+
+def _check_list(name: str, entries: Any, kind: type) -> None:
+    if not isinstance(entries, list):
+        raise UserError(f"state: not a description of a state: {name}: a list is wanted, not {entries!r}")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, kind):
+            wanted = "mapping" if kind is dict else "list"
+            raise UserError(f"state: not a description of a state: {name}[{i}]: a {wanted} is wanted, not {entry!r}")
 
 
 def _cell(layout: L.Layout, x: Any, y: Any, what: str) -> int:

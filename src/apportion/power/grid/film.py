@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,16 +31,22 @@ NARROW = 7.0  # cells: no film is narrower
 CELL = 64  # pixels
 
 
+def check_film(path: Path) -> None:
+    """Raises UserError if `write_film` could not write such a film."""
+    kind = path.suffix.lower()
+    if kind not in (".gif", ".mp4"):
+        raise UserError(f"{path}: a film's name ends in .gif or .mp4")
+    if kind == ".mp4" and importlib.util.find_spec("av") is None:
+        raise UserError("writing a video needs PyAV: pip install 'apportion[video]'")
+
+
 def write_film(world: GridWorld, solution: Solution, rollout: Rollout, path: Path) -> Path:
     """Writes the film as the ending says: .gif, or .mp4 (needs PyAV). Raises UserError for other endings."""
-    match path.suffix.lower():
-        case ".mp4":
-            return write_mp4(
-                (f for frame, count in frames(world, solution, rollout) for f in [frame] * count), path, FPS
-            )
-        case ".gif":
-            return _write_gif(frames(world, solution, rollout), path)
-    raise UserError(f"{path}: a film's name ends in .gif or .mp4")
+    check_film(path)
+    found = frames(world, solution, rollout)
+    if path.suffix.lower() == ".mp4":
+        return write_mp4((f for frame, count in found for f in [frame] * count), path, FPS)
+    return _write_gif(found, path)
 
 
 def frames(world: GridWorld, solution: Solution, rollout: Rollout) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], int]]:

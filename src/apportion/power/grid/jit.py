@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
+import re
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,25 @@ def _stamp() -> str:
 # No kernel allocates and all arrays are the caller's: without counting references the rules run four times as fast.
 _njit: Any = numba.njit
 _NJIT = functools.partial(_njit, _nrt=False)
-_FOLDER = str(Path(numba.config.CACHE_DIR or cache_home() / "numba") / _stamp())  # type: ignore[attr-defined]
+_OWN = cache_home() / "numba"
+_FOLDER = str(Path(numba.config.CACHE_DIR or _OWN) / _stamp())  # type: ignore[attr-defined]
+
+
+def claim(folder: Path, days: float = 30.0) -> None:
+    """Notes that the code in `folder` is used, and removes what other sources left beside it and nobody used since.
+
+    A stamp of a checkout that is still worked with was noted when it was last run; whoever runs a removed one compiles
+    it again. Nothing is removed that is not named and filled as this file does it.
+    """
+    with contextlib.suppress(OSError):  # a cache is no reason to stop
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        for other in folder.parent.iterdir():
+            old = other.stat().st_mtime < time.time() - days * 86_400
+            if other != folder and old and re.fullmatch("[0-9a-f]{16}", other.name) and not other.is_symlink():
+                files = [path for path in other.rglob("*") if not path.is_dir()]
+                if all(path.suffix in (".nbi", ".nbc") for path in files):
+                    shutil.rmtree(other, ignore_errors=True)
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,3 +77,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return _NJIT()(inspect.unwrap(function))
     finally:
         numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+if Path(_FOLDER).parent == _OWN:  # a folder that the user named may be shared with other programs
+    claim(Path(_FOLDER))

@@ -12,6 +12,7 @@ from apportion.flags import did_you_mean
 from apportion.power.grid import layout as L
 from apportion.power.grid.codes import read_rows
 from apportion.power.grid.goals import Rectangle, read_goals
+from apportion.power.grid.plain import refuse_what_json_lacks
 from apportion.types import UserError
 
 # Keys with a meaning, and keys of the format that change nothing here.
@@ -53,10 +54,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return _read_json(text, path)
     try:
         data = yaml.load(text, _loader(yaml))
+        if isinstance(data, dict):
+            refuse_what_json_lacks(data, str(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise UserError(f"{at}: not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # PyYAML on `!!int x`, `!!timestamp x`
+        raise UserError(f"{path}: not valid YAML: a tag does not fit its value ({error})") from None
     except RecursionError:
         raise UserError(f"{path}: not a world: its lists are nested too deeply") from None
     if not isinstance(data, dict):

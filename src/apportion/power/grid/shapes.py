@@ -10,12 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.font_manager import FontProperties, findfont
-from PIL import Image, ImageDraw, ImageFont
 
 SMOOTH = 3  # pixels are painted so many times larger, then made small: no ragged edges
 Real = float | int  # a number of cells, where it need not be whole
@@ -121,14 +119,20 @@ def mixed(color: str, other: str, share: Real) -> str:
 
 
 @functools.cache
-def font(height: Real, bold: bool) -> ImageFont.FreeTypeFont:
+def font(height: Real, bold: bool) -> Any:
     """The font that comes with matplotlib, so that a picture is the same everywhere; `height` in pixels."""
+    # not at the top: whoever only solves a world paints nothing
+    from matplotlib.font_manager import FontProperties, findfont
+    from PIL import ImageFont
+
     path = findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal"))
     return ImageFont.truetype(path, height)
 
 
 def pixels(shapes: Iterable[Shape], width: Real, height: Real, cell: int, paper: str) -> UInt8[np.ndarray, "h w 3"]:
     """The picture of width x height cells, `cell` pixels each."""
+    from PIL import Image, ImageDraw
+
     scale = cell * SMOOTH
     image = Image.new("RGB", (round(width * scale), round(height * scale)), paper)
     brush = ImageDraw.Draw(image)
@@ -148,7 +152,7 @@ def pixels(shapes: Iterable[Shape], width: Real, height: Real, cell: int, paper:
     return np.asarray(small).copy()
 
 
-def _line(brush: ImageDraw.ImageDraw, points: list[Point], color: str, width: int, closed: bool) -> None:
+def _line(brush: Any, points: list[Point], color: str, width: int, closed: bool) -> None:
     brush.line(points, fill=color, width=width, joint="curve")
     if not closed:  # round ends
         for x, y in (points[0], points[-1]):

@@ -13,7 +13,7 @@ from apportion.flags import Parser
 from apportion.power.grid import draw
 from apportion.power.grid.world import SHIPPED, GridWorld, load_world, shipped_worlds
 from apportion.report.html import CSS
-from apportion.run.files import full_disk, write_atomic
+from apportion.report.page import opening, write_text
 from apportion.types import UserError
 
 _STYLE = """
@@ -75,20 +75,11 @@ def _write_page(found: Sequence[tuple[GridWorld, str]], page: Path) -> None:
         f"{draw.svg(draw.picture(draw.scene(world), width=7), world.name)}<p>{escape(words)}</p></section>"
         for world, words in found
     )
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    text = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,"><title>Worlds of apportion power</title><style>{CSS}{_STYLE}</style></head><body>
+    text = f"""{opening("Worlds of apportion power", CSS + _STYLE)}<body>
 <h1>Worlds</h1><p class="faint">Grid worlds for <code>apportion power solve WORLD</code>, as they start.</p>
 <div class="worlds">{sections}</div></body></html>
 """
-    try:
-        with full_disk(page, "what was there before is kept"):
-            page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(page, text.encode())
-    except OSError as error:
-        raise UserError(f"{page} cannot be written ({error.strerror}): --out is a page named *.html") from error
+    write_text(page, text)
 
 
 def _write_pictures(worlds: Sequence[GridWorld], folder: Path) -> None:

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int16, Shaped, UInt8
 from apportion.power.compiled import Compiled
 from apportion.power.grid import fields
 from apportion.power.grid import layout as L
+from apportion.power.grid.compile import compile_grid
+from apportion.power.grid.draw import raster, scene
 from apportion.power.grid.encode import encode
 from apportion.power.grid.goals import name_of
 from apportion.power.grid.loops import batch, pick
@@ -152,14 +154,10 @@ class GridWorld:
         return fields.parse(self.layout, self.rules, description)
 
     def render(self, state: Shaped[np.ndarray, "F"]) -> UInt8[np.ndarray, "h w 3"]:
-        from apportion.power.grid.draw import raster
-
-        return raster(self, state)
+        return raster(scene(self, state))
 
     def compile(self, *, max_states: int | None = None, memory_limit: int | None = None) -> Compiled:
-        from apportion.power.grid.compile import compile_grid
-
-        return compile_grid(self, max_states=max_states, memory_limit=memory_limit)
+        return compile_grid(self, self.digest, max_states=max_states, memory_limit=memory_limit)
 
 
 def shipped_worlds() -> tuple[str, ...]:
