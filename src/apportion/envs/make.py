@@ -42,6 +42,7 @@ _V5_DIFFERS = {
     "InvertedPendulum": "same observations, no survival reward once fallen",
     "InvertedDoublePendulum": "9 observations (before: 11), no survival reward once fallen",
 }
+_POWER = "power:"
 _OLD_MUJOCO = re.compile(r"(\w+)-v([234])")
 _WRAP = "in a function of your own that returns the wrapped environment, and name it: --env yourmodule:make_env"
 
@@ -50,9 +51,14 @@ def resolve(env: str) -> tuple[str | Factory, list[str]]:
     """The registered id, or the class or function, that `env` means; and lines to print about what was changed.
 
     `env` is a Gymnasium id, an id without its version, an older id of a MuJoCo task, `module:Id-v0` (imports `module`,
-    which registers the id) or `module:Class` (a class or function that makes an environment without arguments).
+    which registers the id), `module:Class` (a class or function that makes an environment without arguments), or
+    `power:WORLD` or `power:RUN`, a world of humans and robots as its robots see it.
     Raises UserError, with near matches, if there is no such environment.
     """
+    if env.startswith(_POWER) and env != _POWER:
+        from apportion.power.learn.gym_view import make_env
+
+        return functools.partial(make_env, env.removeprefix(_POWER)), []
     if ":" in env:
         return _from_module(env), []
     old = _OLD_MUJOCO.fullmatch(env)

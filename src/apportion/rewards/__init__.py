@@ -27,7 +27,21 @@ def make_method(
         case "none":
             return Given()
         case "model":
-            return load_fitted(config.model, spec, config.model_task, device)
+            return load_reward(config.model, spec, config.model_task, device)
 
 
-__all__ = ["IRCR", "Decomposition", "Fitted", "Given", "RewardMethod", "Uniform", "make_method"]
+def load_reward(run: str, spec: Spec, task: str, device: torch.device) -> RewardMethod:
+    """The reward that a run of `apportion power train` (U_r), `fit` or `train` (its model) ended with.
+
+    Raises UserError where there is none, or it is not for the environment `spec`.
+    """
+    from apportion.power.learn.trained import is_trained
+
+    if is_trained(run):
+        from apportion.power.learn.reward import PowerReward
+
+        return PowerReward.load(run, spec, device)
+    return load_fitted(run, spec, task, device)
+
+
+__all__ = ["IRCR", "Decomposition", "Fitted", "Given", "RewardMethod", "Uniform", "load_reward", "make_method"]

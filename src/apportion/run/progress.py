@@ -19,7 +19,10 @@ _NAMES = {
     "reward/R_var": "R_var",
 }
 # what a plain line has room for
-_SHORT = ("episodes", "return", "evaluation/return", "reward/R_loss", "agent/q_loss", "loss", "val/loss", "val/auroc")
+_SHORT = (
+    "stage", "beta_r", "episodes", "return", "evaluation/return", "reward/R_loss", "agent/q_loss", "loss", "val/loss",
+    "val/auroc", "loss/v_h_e", "loss/q_r", "exact/share", "exact/pi_r/tv_mean",
+)  # fmt: skip
 
 
 class Progress:

@@ -10,8 +10,8 @@ from apportion.config import OnlineConfig
 from apportion.device import torch_device
 from apportion.envs.make import check_agent, make_one, spec_of, step_limit
 from apportion.fast.compile import check_compiler
+from apportion.rewards import Fitted, load_reward
 from apportion.rewards.demo_model import DemoReward
-from apportion.rewards.fitted import load_fitted
 from apportion.run.sinks import NAMES
 from apportion.train.session import check_subset_size
 from apportion.types import Spec, UserError
@@ -45,7 +45,8 @@ def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
 
 
 def _check_model(config: OnlineConfig, spec: Spec, device: torch.device) -> None:
-    model = load_fitted(config.reward.model, spec, config.reward.model_task, device).model
+    method = load_reward(config.reward.model, spec, config.reward.model_task, device)
+    model = method.model if isinstance(method, Fitted) else None
     if isinstance(model, DemoReward) and model.config.is_potential and model.config.gamma != config.gamma:
         raise UserError(
             f"--gamma {config.gamma}: the potential in {config.reward.model} was made for an agent with --gamma "

@@ -1,0 +1,63 @@
+"""Named settings of `apportion power train`. The specification's own are `default`; the others say what they change."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from apportion.power.learn.config import Phase2Config
+
+
+class Preset(NamedTuple):
+    about: str
+    changes: dict[str, Any]
+
+    def config(self) -> Phase2Config:
+        return Phase2Config(**self.changes)
+
+
+_QUICK: dict[str, Any] = {
+    "num_episodes": 4_000,
+    "steps_per_episode": 50,
+    "warmup_v_h_e_steps": 2_000,
+    "warmup_x_h_steps": 0,
+    "warmup_q_r_steps": 2_000,
+    "beta_r_rampup_steps": 8_000,
+    "epsilon_decay_steps": 150_000,
+    "epsilon_end": 0.1,
+    "x_h_use_network": False,
+    "num_envs": 16,
+    "batch_size": 256,
+    "imagine": 0.5,
+    "on_ramp": "age",
+}
+
+PRESETS: dict[str, Preset] = {
+    "default": Preset("the specification's settings", {}),
+    "lookup": Preset(
+        "tables, swept backward in time over all states that were looked ahead to: exact on small worlds, in seconds",
+        {
+            **_QUICK,
+            "num_episodes": 2_000,
+            "epsilon_decay_steps": 50_000,
+            "estimators": "lookup",
+            "target_update_freq": 1,
+            "updates_per_step": 0.05,
+            "replay": "backward",
+            "imagine": 0.9,
+        },
+    ),
+    "quick": Preset(
+        "networks without dropout, X_h directly from V_h^e, cross entropy for V_h^e, Q_r learned as log(-Q_r)",
+        {
+            **_QUICK,
+            "dropout": 0.0,
+            "weight_decay": 0.0,
+            "v_h_e_loss": "cross-entropy",
+            "q_r_output": "log",
+            "lr_q_r": 1e-3,
+            "grad_clip": 10.0,
+            "target_update_freq": 20,
+            "updates_per_step": 0.1,
+        },
+    ),
+}

@@ -1,0 +1,100 @@
+"""`apportion power train WORLD`: command lines into settings, and the run that they ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apportion.ending import ended, with_way_back
+from apportion.flags import did_you_mean, spell, typed, walk
+from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.presets import PRESETS
+from apportion.power.params import PowerParams
+from apportion.power.runs import slug
+from apportion.types import UserError
+
+_PROG = "apportion power train"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where the run goes."""
+
+    name: str = ""  # of the run's directory (default: power-WORLD-train-SEED)
+    runs_dir: str = "runs"
+    log: str = ""  # also log to tensorboard, wandb, trackio
+
+
+@dataclass(frozen=True)
+class _Flags:
+    run: TrainOptions
+    learner: Phase2Config
+
+
+def main(argv: Sequence[str]) -> int:
+    """One command line. Returns the exit code; raises UserError for slips."""
+    options, config = parse(argv)
+    from apportion.train.power import train_power
+
+    run = Path(options.runs_dir) / (options.name or default_name(config))
+    sinks = tuple(name for name in options.log.split(",") if name)
+    command = ["apportion", "power", "train", *argv]
+    with_way_back(run, lambda: train_power(config, run, log=sinks, command=command))
+    return ended(run)
+
+
+def default_name(config: Phase2Config) -> str:
+    """power-trivial-train-0."""
+    world = config.world if ":" in config.world else Path(config.world).stem
+    return f"power-{slug(world)}-train-{config.seed}"
+
+
+def parse(argv: Sequence[str]) -> tuple[TrainOptions, Phase2Config]:
+    """Raises UserError; `--help` prints and exits."""
+    words = ["--use-async" if word == "--async" else word for word in argv]
+    preset, words = _preset(words)
+    default, hints = PRESETS[preset].config(), _hints()
+    about = (
+        f"Learn a robot policy that keeps people able. --preset {' | '.join(PRESETS)} comes first ({preset}: "
+        f"{PRESETS[preset].about}). --async runs the actors in processes of their own."
+    )
+    if any(word in ("-h", "--help") for word in words):
+        typed(["--help"], _Flags(TrainOptions(), default), f"{_PROG} WORLD", about)
+    if not words or words[0].startswith("-"):
+        raise UserError(
+            f"which world? {_PROG} WORLD: a YAML file, a shipped name (apportion power worlds), a folder of YAML "
+            "files, module:Class"
+        )
+    given = walk(words[1:], hints, _PROG)
+    if "world" in given:
+        raise UserError(f"--world is not a flag: {_PROG} WORLD says which")
+    args = [*spell(given, hints), "--world", words[0]]
+    found = typed(args, _Flags(TrainOptions(), default), _PROG, about)
+    return found.run, found.learner
+
+
+def _preset(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The preset's name and the other words."""
+    rest, name = list[str](), "default"
+    left = iter(words)
+    for word in left:
+        flag, equals, value = word.partition("=")
+        if flag != "--preset":
+            rest.append(word)
+            continue
+        name = value if equals else next(left, "")
+    if name not in PRESETS:
+        raise UserError(f"--preset {name}: no such preset{did_you_mean(name, PRESETS)}; there are {', '.join(PRESETS)}")
+    return name, rest
+
+
+def _hints() -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for cls in (PowerParams, Phase2Config, TrainOptions):
+        hints |= typing.get_type_hints(cls)
+    names = {f.name for cls in (PowerParams, Phase2Config, TrainOptions) for f in dataclasses.fields(cls)} - {"params"}
+    return {name: hint for name, hint in hints.items() if name in names}
