@@ -21,6 +21,7 @@ Per-step rewards where the environment gives none.
 
   train [PRESET] --env ENV   train an agent: --alg rrd|rd|ircr|uniform|none, or --reward RUN
   fit [PRESET] --data PATH   learn a reward from robot demonstrations: --method rrd|rd|progress|success
+  sweep FILE                 many runs from one file: flags to vary, seeds; here or on a Ray cluster
   resume RUN                 go on with a run that was stopped, exactly where it was
   evaluate RUN               play episodes with a run's policy and audit its rewards
   report RUN...              write an HTML page: learning curves and credit pictures, or demonstrations to play
@@ -136,8 +137,11 @@ def _resume(argv: list[str]) -> int:
 
     run = RunDir.open(args.run)
     run.info()  # one line now if run.json is gone, not at the end
-    if run.config().get("kind") == "FitConfig":
+    kind = run.config().get("kind")
+    if kind == "FitConfig":
         from apportion.train.offline import resume
+    elif kind == "Phase2Config":
+        from apportion.train.power import resume
     else:
         from apportion.train.online import resume
     sinks = tuple(name for name in args.log.split(",") if name)
@@ -190,11 +194,18 @@ def _evaluate(argv: list[str]) -> int:
     from apportion.run.rundir import RunDir
     from apportion.train.evaluate import evaluate_run, film_run
 
-    if RunDir.open(args.run).config().get("kind") == "FitConfig":
+    run = RunDir.open(args.run)
+    kind = run.config().get("kind")
+    if kind == "FitConfig":
         raise UserError(
             f"{args.run} is a run of apportion fit, which has no policy to play: apportion audit {args.run}"
         )
-    checkpoint = _checkpoint(args.run, args.checkpoint)
+    if kind == "Phase2Config":
+        raise UserError(
+            f"{args.run} is a run of apportion power train: apportion power play {args.run}, or exactly "
+            f"apportion power evaluate {run.config().get('world')} --policy {args.run}"
+        )
+    checkpoint = run.checkpoint(args.checkpoint)
     result = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, checkpoint=checkpoint)
     _show_evaluation(result, as_json=args.json)
     if args.video is not None:
@@ -204,22 +215,6 @@ def _evaluate(argv: list[str]) -> int:
         if not args.json:
             print(f"video    {video}")
     return 0
-
-
-def _checkpoint(run: Path, given: Path | None) -> Path | None:
-    """`given`, or the run's checkpoint of that name. Raises UserError, with those that there are, for any other."""
-    if given is None or (given / "manifest.json").is_file():
-        return given
-    from apportion.run.checkpoint import steps
-    from apportion.run.rundir import RunDir
-    from apportion.types import UserError
-
-    found = steps(RunDir.open(run).checkpoints)
-    named = [path for path in found if path.name == str(given)]
-    if not named:
-        what = "is no complete checkpoint" if given.exists() else "does not exist"
-        raise UserError(f"--checkpoint {given} {what}; {run} has {', '.join(p.name for p in found) or 'none'}")
-    return named[0]
 
 
 def _show_evaluation(result: dict, as_json: bool) -> None:
@@ -240,9 +235,13 @@ def _show_evaluation(result: dict, as_json: bool) -> None:
 def _report(argv: list[str]) -> int:
     from apportion import use_cli
     from apportion.flags import Parser
+    from apportion.report.runs import one_kind
 
-    if any(use_cli.is_fit(Path(word)) for word in argv if not word.startswith("-")):
+    kind = one_kind(argv)
+    if kind == "FitConfig":
         return use_cli.report(argv)
+    if kind == "Phase2Config" or any((Path(word) / "solution.json").exists() for word in argv):
+        return importlib.import_module("apportion.power.report_cli").main(argv)
     about = "Write one self-contained HTML page, and PNGs beside it, about runs. For a run of apportion fit there are "
     parser = Parser("apportion report", about + "more flags: apportion report RUN --help.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones over several seeds")
@@ -295,6 +294,10 @@ def _fit(argv: list[str]) -> int:
     return importlib.import_module("apportion.fit_cli").main(argv)
 
 
+def _sweep(argv: list[str]) -> int:
+    return importlib.import_module("apportion.sweep_cli").main(argv)
+
+
 def _data(argv: list[str]) -> int:
     return importlib.import_module("apportion.data.cli").main(argv)
 
@@ -314,6 +317,7 @@ def _audit(argv: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "fit": _fit,
+    "sweep": _sweep,
     "resume": _resume,
     "evaluate": _evaluate,
     "report": _report,

@@ -99,7 +99,7 @@ def test_progress_is_told_with_the_last_evaluation_if_it_is_a_number(tmp_path, c
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"step": 40, "return": 3.0}\n')
     (run / "evaluations.jsonl").write_text(f'{{"step": 40, "returns": {returns}}}\n')
-    with subprocess.Popen(["true"]) as process, (tmp_path / "log").open("wb") as out:
-        seeds._say_progress(seeds._Running(Job("seed 0", (), run), process, out), 100)
+    with subprocess.Popen(["true"]) as process:
+        seeds._say_progress(seeds._Running(Job("seed 0", (), run), process), 100)
     told = capsys.readouterr().out
     assert told.startswith(said) and ("evaluation" in told) == ("null" not in returns)

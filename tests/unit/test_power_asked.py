@@ -51,6 +51,43 @@ SPOILT = [
 ]  # fmt: skip
 
 
+KINDS = [
+    ("a run's record", lambda d: {"digest": "x", "policy": "solved", "params": {}}, [],
+     "ref.json is the record of a run and describes no states"),
+    ("agent", lambda d: [d["initial_state"], {"agent": [], "mobile_objects": []}], [],
+     "ref.json: other_states[1]: unknown key agent; did you mean agents? A state of world has agents, mobile_objects,"),
+    ("sates", lambda d: {"sates": []}, [], "ref.json: other_states[0]: unknown key sates; did you mean states?"),
+    ("other_state", lambda d: {**d, "other_sttes": []}, [], "ref.json: unknown key other_sttes; did you mean other_st"),
+    ("no time", lambda d: [without(d["initial_state"], "step_count")], [], "ref.json: other_states[0]: step_count, a"),
+    ("a far time", lambda d: [{**d["initial_state"], "step_count": 99}], [],
+     "ref.json: other_states[0]: step_count 99 is not in [0, 10]"),
+    ("no values", lambda d: [state_of(d)], ["--compare"], "ref.json: there are no values to compare with; its states"),
+    ("V_rr alone", lambda d: [{**state_of(d), "V_rr": 1}], ["--compare"], "V_rr is none; did you mean V_r?"),
+    ("V_rr", lambda d: [{**d["initial_state"], "V_rr": 1}], ["--compare"],
+     "ref.json: other_states[0]: unknown key V_rr; did you mean V_r? A state of"),
+]  # fmt: skip
+
+
+def without(state, *names):
+    return {key: value for key, value in state.items() if key not in names}
+
+
+def state_of(reference):
+    """Its first state without any value."""
+    names = ("step_count", "terminal", "agents", "mobile_objects", "mutable_objects")
+    return {key: value for key, value in reference["initial_state"].items() if key in names}
+
+
+@pytest.mark.parametrize(("content", "flags", "words"), [row[1:] for row in KINDS], ids=[row[0] for row in KINDS])
+def test_a_file_of_another_kind_is_told_as_such(known, content, flags, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "world.json").write_text(json.dumps(known))
+    (tmp_path / "ref.json").write_text(json.dumps(content(copy.deepcopy(known))))
+    code = main(["power", "query", "world.json", "--states", "ref.json", "--cache", "none", *flags])
+    err = [line for line in capsys.readouterr().err.splitlines() if "no human can ever reach" not in line]
+    assert code == 2 and len(err) == 1 and err[0].startswith("apportion: ") and words in err[0]
+
+
 @pytest.fixture(scope="module")
 def known():
     return reference("trivial_T10")

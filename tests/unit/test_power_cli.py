@@ -94,7 +94,12 @@ def test_the_same_command_again_finds_it_solved_and_other_parameters_are_refused
     again = json.loads(power(capsys, "solve", "small.yaml", "--json")[1])
     assert again["seconds"] == first["seconds"] and again["initial_state"] == first["initial_state"]
     code, _, err = power(capsys, "solve", "small.yaml", "--xi", "2")
-    assert code == 2 and "something else (params): give another --name" in err
+    assert code == 2 and "something else (xi 1 there, 2 here): give another --name, like --name small-xi2" in err
+    assert power(capsys, "solve", "small.yaml", "--xi", "2", "--name", "small-xi2")[0] == 0  # as it was told
+    err = power(capsys, "solve", "small.yaml", "--horizon", "9")[2]
+    assert "(horizon 7 there, 9 here)" in err and "--name small-horizon9" in err
+    (place / "small.yaml").write_text(SMALL.replace("Ro", ".."))
+    assert "(the map or its rules): give another --name, like --name small-2" in power(capsys, "solve", "small.yaml")[2]
 
 
 def test_other_horizons_and_none(place, capsys):
@@ -120,6 +125,40 @@ def test_a_run_of_another_world_is_refused(place, capsys):
     (place / "other.yaml").write_text(SMALL.replace("Ro", ".."))
     code, _, err = power(capsys, "evaluate", "other.yaml", "--policy", "runs/power-small")
     assert code == 2 and "a policy for another world" in err
+
+
+def test_a_run_of_another_horizon_is_refused_with_both(place, capsys):
+    power(capsys, "solve", "small.yaml")
+    code, _, err = power(capsys, "evaluate", "small.yaml", "--policy", "runs/power-small", "--horizon", "9")
+    assert code == 2 and "is for another horizon (7 there, 9 here): leave --horizon out" in err
+
+
+def test_a_sweep_without_an_end_says_of_each_point_whether_it_converged(place, capsys):
+    words = ("solve", "small.yaml", "--horizon", "none", "--gamma-r", "0.8", "--gamma-h", "0.8", "--sweep", "xi=1,2")
+    code, out, _ = power(capsys, *words)
+    assert code == 0 and "\nxi=1: converged: after" in out and "\nxi=2: converged: after" in out
+
+
+def test_a_folder_over_runs_and_a_sweep_say_what_they_are(place, capsys):
+    power(capsys, "solve", "small.yaml", "--sweep", "xi=1,2")
+    assert "runs/power-small-sweep is a sweep" in power(capsys, "report", "runs/power-small-sweep")[2]
+    power(capsys, "solve", "small.yaml")
+    code, _, err = power(capsys, "report", "runs")
+    assert code == 2 and "runs is no run, but holds some: give one of runs/power-small\n" in err
+
+
+def test_the_head_of_a_page_without_an_end_says_whether_it_converged(place, capsys):
+    power(capsys, "solve", "small.yaml", "--horizon", "none", "--gamma-r", "0.8", "--gamma-h", "0.8", "--xi", "2")
+    assert power(capsys, "report", "runs/power-small", "--courses", "1", "--steps", "1")[0] == 0
+    head = Path("runs/power-small/report.html").read_text().split('<table id="facts">')[1].split("</table>")[0]
+    assert "<td>horizon, xi</td><td>none, 2</td>" in head and "converged: after" in head and "residual is" in head
+    assert "<td>V_r at the start</td><td>\N{MINUS SIGN}" in head
+
+
+def test_compiled_worlds_are_kept_where_caches_are(place, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "kept"))
+    assert main(["power", "solve", "small.yaml"]) == 0
+    assert [path.suffix for path in (place / "kept/apportion/power").iterdir()] == [".npz"]
 
 
 def test_a_sweep_is_a_table_and_pictures(place, capsys):
@@ -154,6 +193,12 @@ SLIPS = [
     (["solve"], "which world?"),
     (["sovle"], "unknown verb 'sovle'; did you mean solve?"),
     (["solve", "trivia.yaml"], "there is no world 'trivia.yaml'"),
+    (["solve", "smal.yaml"], "there is no world 'smal.yaml'; did you mean small.yaml?"),
+    (["solve", "mine.py"], "mine.py is Python: a class of your own is given as mine:Class"),
+    (["solve", "small.yaml", "--sweep", "xi=1,2", "--xi", "3"], "--xi 3 changes nothing, the sweep sets xi"),
+    (["solve", "small.yaml", "--sweep", "xi=1,2", "--params", "xi=3"], "--xi 3 changes nothing, the sweep sets xi"),
+    (["solve", "small.yaml", "--sweep", "xii=1,2"], "no parameter xii; did you mean xi? There are aggregate"),
+    (["solve", "small.yaml", "--sweep", "horizon=5,6"], "--sweep horizon: it is no parameter of the equations"),
     (["solve", "small.yaml", "--gamma-h", "1.5"], "gamma_h 1.5 is out of range: allowed is (0, 1]"),
     (["solve", "small.yaml", "--xee", "2"], "unknown flag --xee; did you mean --xi?"),
     (["solve", "small.yaml", "--params", "zeta"], "'zeta': a parameter is given as name=value"),
@@ -188,6 +233,7 @@ def test_help_names_every_verb_and_parameter(capsys):
     with pytest.raises(SystemExit):
         main(["power", "solve", "--help"])
     text = capsys.readouterr().out
+    assert "(default: )" not in text and "(default: '')" not in text and "math.inf" not in text
     assert all(flag in text for flag in ("--gamma-h", "--x-floor", "--sweep", "--horizon", "aversion to unequal power"))
 
 

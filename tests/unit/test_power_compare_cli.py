@@ -35,7 +35,8 @@ def test_the_table_names_every_policy_and_the_user(world: str, capsys: pytest.Ca
     for part in (ours, theirs):
         for policy in ("power", "power xi=2", "power xi=4", "ave", "joint-empowerment", "do-nothing", "uniform"):
             assert f"\n{policy} " in part
-    assert "while human 1, the user, has more" in text
+    assert "while human 1, the user, has more, each by over 0.001 bits" in text
+    assert "share: of what power (beta_r 10) gains over acting at random" in text
 
 
 def test_the_json_holds_what_the_table_shows(world: str, capsys: pytest.CaptureFixture[str]) -> None:

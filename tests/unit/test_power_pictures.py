@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from apportion.cli import main
+from apportion.power.course import course_of
 from apportion.power.grid import curves, draw, film, glyphs, maps, shapes
 from apportion.power.grid.pictures import pictures
 from apportion.power.grid.scene import Thing, between
@@ -223,16 +224,16 @@ def test_maps_stories_and_films_are_drawn(trivial, tmp_path):
         picture = draw.pixels(found, 16)
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
         ET.fromstring(draw.svg(found, "x"))
-    rollout = roll_out(solution, 0, steps=2)
-    with Image.open(film.write_film(world, solution, rollout, tmp_path / "f.gif")) as gif:
+    course = course_of(solution, roll_out(solution, 0, steps=2))
+    with Image.open(film.write_film(world, course, tmp_path / "f.gif")) as gif:
         played = 0  # frames in which nothing moves are one
         for k in range(gif.n_frames):
             gif.seek(k)
             played += gif.info["duration"]
         assert played == (2 * (film.STILL + film.MOVING - 1) + 3 * film.STILL) * 1000 // film.FPS
-    assert film.write_film(world, solution, rollout, tmp_path / "f.mp4").stat().st_size > 1000
+    assert film.write_film(world, course, tmp_path / "f.mp4").stat().st_size > 1000
     with pytest.raises(UserError, match=r"ends in \.gif or \.mp4"):
-        film.write_film(world, solution, rollout, tmp_path / "f.avi")
+        film.write_film(world, course, tmp_path / "f.avi")
 
 
 def test_a_curve_has_a_gap_where_a_human_can_reach_nothing():

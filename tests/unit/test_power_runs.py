@@ -135,7 +135,7 @@ def test_values_of_a_run_that_was_replaced_are_not_taken_for_the_new_ones(tmp_pa
     assert names[0] != names[1] and all(name.startswith("run ") for name in names)
     assert policy_name("uniform") == "uniform"
     with_bounds(compiled, PowerParams(), str(tmp_path / "xi1/run"), folder=tmp_path / "judged")
-    with pytest.raises(UserError, match=r"something else \(policy\)"):
+    with pytest.raises(UserError, match=r"something else \(the policy\)"):
         with_bounds(compiled, PowerParams(), str(tmp_path / "xi2/run"), folder=tmp_path / "judged")
 
 

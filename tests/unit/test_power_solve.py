@@ -243,7 +243,9 @@ def test_a_folder_holds_the_solution_and_refuses_another(tmp_path):
     same(loaded, solution)
     assert loaded.compiled.digest == compiled.digest and loaded.params == params
     np.testing.assert_array_equal(loaded.human_policy(1, np.array([0, 2])), solution.human_policy(1, np.array([0, 2])))
-    with pytest.raises(UserError, match=r"something else \(params\)"):
+    with pytest.raises(
+        UserError, match=r"something else \(xi 1 there, 2 here\): give another --name, like --name run-xi2"
+    ):
         solve(compiled, PowerParams(x_floor=1e-6, xi=2.0), folder=tmp_path / "run")
     with pytest.raises(UserError, match=r"no solution"):
         Solution.load(tmp_path)

@@ -9,7 +9,7 @@ from PIL import Image
 from apportion.power.enumerate import enumerate_world
 from apportion.power.params import PowerParams
 from apportion.power.solve import solve
-from apportion.power.sweep import parse_sweep, run_sweep, save_plots
+from apportion.power.sweep import parse_sweep, plot_sweep, run_sweep, save_plots
 from apportion.types import UserError
 from power_table import random_world
 
@@ -60,11 +60,19 @@ def test_an_interrupted_sweep_solves_only_what_is_left(compiled, tmp_path):
     rows = run_sweep(compiled, BASE, points, one, file)
     assert asked == [3.0] and rows == run_sweep(compiled, BASE, points)
     assert json.loads(file.read_text())["rows"] == rows
-    with pytest.raises(UserError, match="a sweep of something else"):
+    with pytest.raises(
+        UserError, match=r"a sweep of something else \(x_floor 1e-06 there, 1e-05 here\): give another --name"
+    ):
         run_sweep(compiled, PowerParams(x_floor=1e-5), points, one, file)
     file.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         run_sweep(compiled, BASE, points, one, file)
+
+
+def test_the_axis_of_power_spans_a_tenth_of_a_bit_at_least():
+    rows = [{"params": {"xi": xi}, "bits": [bits], "pi_r": [1.0]} for xi, bits in ((1.0, -1.0), (2.0, -1.001))]
+    low, high = plot_sweep(rows, "xi", ["someone"], ["still"], "table").axes[0].get_ylim()
+    assert high - low == pytest.approx(0.1) and (low + high) / 2 == pytest.approx(-1.0005)
 
 
 def test_there_is_a_picture_for_each_value_of_the_other_parameter(compiled, tmp_path):

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from apportion.flags import did_you_mean
 from apportion.power.compiled import Compiled
 from apportion.power.params import PowerParams, with_values
 from apportion.power.world import World
 from apportion.types import UserError
+
+VALUES = (
+    "V_r", "robot_action_profiles", "Q_r", "pi_r", "V_h_e", "V_h_m", "pi_h_goal", "pi_h_marginal", "X_h", "U_r",
+    "V_r_check",
+)  # fmt: skip  # what is told of a state, and may be compared
+SUMS = (  # what is told of the whole world
+    "num_states", "num_terminal_states", "num_state_action_profiles", "num_transition_edges", "num_stochastic_profiles",
+    "states_per_step", "aggregates",
+)  # fmt: skip
+_TIME = ("step_count", "terminal")  # beside the world's own description
+_STATES = ("initial_state", "other_states", "states")
+_TOP = (*_STATES, "transition_samples", "params", "config", "duration_weight_on_U_r")
+
+
+@contextmanager
+def of_file(path: Path) -> Iterator[None]:
+    """Slips that are told inside are told with the file's name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_states(path: Path) -> dict[str, Any]:
@@ -24,6 +47,8 @@ def read_states(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
+    if isinstance(data, dict):
+        _refuse_other_kinds(data, path)
     if isinstance(data, dict) and "initial_state" not in data and "other_states" not in data:
         data = data.get("states", [data])
     asked = {"other_states": data} if isinstance(data, list) else data
@@ -36,11 +61,19 @@ def read_states(path: Path) -> dict[str, Any]:
         if not isinstance(asked.get(name, {}), dict):
             raise UserError(f"{path}: {name}: names and values are wanted, a mapping, not {_short(asked[name])}")
     _check_samples(asked, path)
-    try:
+    with of_file(path):
         params_in(asked)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     return asked
+
+
+def _refuse_other_kinds(data: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError for a run's own record, and for a key that is nearly one of those with states."""
+    if {"digest", "policy"} <= data.keys():
+        raise UserError(f"{path} is the record of a run and describes no states: give a file that does (docs/power.md)")
+    for name in data:
+        near = did_you_mean(name, _TOP) if name not in (*_TOP, *SUMS) and data.keys() & set(_STATES) else ""
+        if near:
+            raise UserError(f"{path}: unknown key {name}{near}")
 
 
 def _check_samples(asked: Mapping[str, Any], path: Path) -> None:
@@ -64,6 +97,15 @@ def check_outcomes(asked: Mapping[str, Any], path: Path) -> None:
         for k, outcome in enumerate(outcomes):
             if not isinstance(outcome, dict) or not {"state", "p"} <= outcome.keys():
                 raise UserError(f"{what}[{k}]: a mapping with state and p is wanted, not {_short(outcome)}")
+
+
+def check_values(asked: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError where a file holds no value to compare with."""
+    keys = {key: None for _, state in asked_states(asked) for key in state}
+    if not keys.keys() & {*VALUES} and not asked.keys() & {*SUMS} and not asked.get("transition_samples"):
+        near = next((f"{key} is none{near}" for key in keys if (near := did_you_mean(key, VALUES))), "")
+        known = near or f"its states hold none of {', '.join(VALUES)}: leave --compare out"
+        raise UserError(f"{path}: there are no values to compare with; {known}")
 
 
 def _short(value: Any) -> str:
@@ -102,9 +144,14 @@ def params_in(asked: Mapping[str, Any]) -> PowerParams:
         raise UserError(f"params: {error}") from None
 
 
-def check_fits(world: World, compiled: Compiled, asked: Mapping[str, Any]) -> None:
-    """Raises UserError for a state or an action that the world does not have: before it is solved, not after."""
+def check_fits(world: World, compiled: Compiled, asked: Mapping[str, Any], compared: bool = False) -> None:
+    """Raises UserError for a state or an action that the world does not have: before it is solved, not after.
+
+    `compared`: also for what is no value of a state.
+    """
+    own = tuple(world.describe(compiled.states[0]))
     for what, description in asked_states(asked):
+        _check_keys(world, own, description, what, compared)
         step_count(compiled, description, what)
         parsed(world, description, what)
     for i, sample in enumerate(asked.get("transition_samples", [])):
@@ -112,6 +159,16 @@ def check_fits(world: World, compiled: Compiled, asked: Mapping[str, Any]) -> No
         sample_time(sample["state"], what)
         parsed(world, sample["state"], f"{what}.state")
         joint_action(world, sample["actions"], what)
+
+
+def _check_keys(world: World, own: Collection[str], description: Mapping[str, Any], what: str, compared: bool) -> None:
+    """Raises UserError for keys that a state cannot have: where it lacks one of its own, or is held against another."""
+    unknown = [key for key in description if key not in (*own, *_TIME, *VALUES)]
+    if unknown and (compared or any(key not in description for key in own)):
+        near = did_you_mean(unknown[0], (*own, *_TIME, *VALUES)) or did_you_mean(unknown[0], _STATES)
+        values = f", and its values are {', '.join(VALUES)}" if compared else ""
+        holds = f"state of {world.name} has {', '.join((*own, 'step_count'))}{values}"
+        raise UserError(f"{what}: unknown key {unknown[0]}{f'{near} A' if near else '; a'} {holds}")
 
 
 def step_count(compiled: Compiled, description: Mapping[str, Any], what: str) -> int:

@@ -19,6 +19,11 @@ from apportion.types import UserError
 _FORMAT = 1  # of the files: raise it when Compiled or its file changes
 
 
+def cache_home() -> Path:
+    """Where compiled worlds and compiled code are kept: $XDG_CACHE_HOME/apportion, or ~/.cache/apportion."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apportion"
+
+
 @runtime_checkable
 class Compiles(Protocol):
     """A world that compiles itself faster than state by state, and knows the hash of its content."""

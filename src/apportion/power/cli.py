@@ -1,4 +1,4 @@
-"""`apportion power solve|evaluate|query|compare|worlds|report`."""
+"""`apportion power solve|evaluate|query|compare|worlds|report|train|play`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apportion.flags import run_verb
 HELP = """\
 usage: apportion power VERB [...]
 
-What people can do, exactly: the robot policy that keeps humans able, in worlds small enough to enumerate.
+What people can do: the robot policy that keeps humans able, exactly in worlds small enough to enumerate, else learned.
 
   solve WORLD                 the exact solution; --sweep xi=1,2,4 for several, --horizon none for no end
   evaluate WORLD --policy P   exact values of any policy: a run, uniform, do-nothing; and its share of what can be won
@@ -18,6 +18,8 @@ What people can do, exactly: the robot policy that keeps humans able, in worlds 
   query WORLD --states FILE   exact values of described states; --compare holds them against those in FILE
   worlds                      pictures of the worlds that come with this package
   report RUN                  a page that steps through what happens
+  train WORLD                 learn the policy of a world too large to solve; --preset lookup|quick
+  play RUN                    one episode of a learned policy, in words; --film for a film with everybody's power
 
   apportion power VERB --help the flags of one verb
 
@@ -42,4 +44,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "query": _verb("query_cli"),
     "worlds": _verb("grid.show_cli"),
     "report": _verb("report_cli"),
+    "train": _verb("train_cli"),
+    "play": _verb("play_cli"),
 }

@@ -21,6 +21,7 @@ from apportion.power.solve import CHUNK_BYTES, Progress, evaluate, solve
 from apportion.types import UserError
 
 OURS, NOTHING = "power", "do-nothing"
+MARGIN = 1e-3  # bits: what counts as a loss, or a gain
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Comparison:
         nothing = self.row(NOTHING).bits
         return tuple(a - b for a, b in zip(self.row(policy).bits, nothing, strict=True))
 
-    def at_whose_cost(self, policy: str, margin: float = 1e-3) -> tuple[int, ...]:
+    def at_whose_cost(self, policy: str, margin: float = MARGIN) -> tuple[int, ...]:
         """The other humans whose power falls, by more than `margin` bits, while the user's rises by more."""
         gains = self.gains(policy)
         if not gains[self.user] > margin:

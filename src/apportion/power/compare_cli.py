@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 
-from apportion.power.options import Options, parse, prepare, refuse_early, shown
+from apportion.power.options import Options, Unsaid, parse, prepare, refuse_early, shown
 from apportion.power.params import PowerParams, check, with_values
 from apportion.power.world import World
 
@@ -22,8 +23,8 @@ class CompareOptions(Options):
 
     user: int = 0  # the human whom the single-user objectives serve, from 0
     steps: int = 3  # how far empowerment looks ahead
-    baselines: str = ""  # which, with commas between them (default: all)
-    sweep: tuple[str, ...] = ()  # our own objective also with other values: xi=2,4
+    baselines: Annotated[str, Unsaid] = ""  # which, with commas between them (default: all)
+    sweep: Annotated[tuple[str, ...], Unsaid] = ()  # our own objective also with other values: xi=2,4
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,13 +73,17 @@ def _words(point: dict[str, object]) -> str:
 
 
 def _show(world: World, told: dict) -> None:
+    from apportion.power.compare import MARGIN
+
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     user = world.agents[world.humans[told["user"]]]
     console.print(_by_ours(world, told), markup=False)
     print(f"\nat the start of {told['world']}; in brackets: bits more than beside a robot that does nothing")
     if len(world.humans) > 1:
-        print(f"at whose cost: who has less by that, while {user}, the user, has more")
-    print("share: of what our soft policy gains over acting at random; a greedy one can come to more than 1\n")
+        print(f"at whose cost: who has less by that, while {user}, the user, has more, each by over {MARGIN:g} bits;")
+        print("  smaller losses, and the user's own, are in the brackets only")
+    ours = f"power (beta_r {told['params']['beta_r']:g})"
+    print(f"share: of what {ours} gains over acting at random; a sharper policy can come to more than 1\n")
     console.print(_by_theirs(told), markup=False)
     print(
         f"\nby the others' measures, {told['steps']} steps ahead: expected discounted sums from the start; * the most"

@@ -26,7 +26,7 @@ from apportion.types import UserError
 class EvaluateOptions(RunOptions):
     """Whose values."""
 
-    policy: str = ""  # a run of apportion power solve, or uniform, or do-nothing
+    policy: str = ""  # a run of apportion power solve or train, or uniform, or do-nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,12 +34,12 @@ def main(argv: Sequence[str]) -> int:
     about = "Exact values of any policy of the robots, and its share of what the solution gains over acting at random."
     source, options, given = parse(argv, EvaluateOptions, "evaluate", about)
     if not options.policy:
-        raise UserError(f"--policy is missing: {', '.join(NAMED)}, or a run of apportion power solve")
+        raise UserError(f"--policy is missing: {', '.join(NAMED)}, or a run of apportion power solve or train")
     run = policy_run(options.policy)
-    base = with_values(PowerParams(), run.record["params"] if run else {})  # those of the run, unless told otherwise
+    base = with_values(PowerParams(), run.params if run else {})  # those of the run, unless told otherwise
     params = with_values(base, given)
     if run and not options.horizon:
-        options = replace(options, horizon=str(run.record["horizon"] or "none"))
+        options = replace(options, horizon=str(run.horizon or "none"))
     refuse_early(params, options)
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)

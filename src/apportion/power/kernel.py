@@ -70,11 +70,16 @@ class Kernel:
         return matrix @ values
 
 
-def make_kernel(compiled: Compiled, device: str | torch.device = "cpu") -> Kernel:
-    """`compiled` with its rows in the order of `Kernel`, on `device`."""
-    with warnings.catch_warnings():  # of the first one in a process: the rest say nothing
+def warn_no_more() -> None:
+    """Of sparse matrices, PyTorch warns once in a process: here, where nobody hears it."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         torch.eye(1).to_sparse_csr()
+
+
+def make_kernel(compiled: Compiled, device: str | torch.device = "cpu") -> Kernel:
+    """`compiled` with its rows in the order of `Kernel`, on `device`."""
+    warn_no_more()
     indptr, indices, probs = _humans_first(compiled)
     return Kernel(
         indptr=torch.from_numpy(indptr),

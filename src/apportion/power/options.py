@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+import tyro
 
 from apportion.flags import spell, typed, walk
 from apportion.power.compiled import Compiled
@@ -23,24 +25,25 @@ from apportion.types import UserError
 
 F = TypeVar("F", bound="Options")
 T = TypeVar("T")
+Unsaid = tyro.conf.arg(help_behavior_hint="")  # the default is empty, and the words say what that means
 
 
 @dataclass(frozen=True)
 class Options:
     """Where the world ends, and what the machine may give."""
 
-    horizon: str = ""  # steps until the end, or none for no end (default: the world's own)
-    params: tuple[str, ...] = ()  # parameters as name=value, beside or instead of their flags: xi=2 eta=1
+    horizon: Annotated[str, Unsaid] = ""  # steps until the end, or none for no end (default: the world's own)
+    params: Annotated[tuple[str, ...], Unsaid] = ()  # parameters as name=value, beside their flags: xi=2 eta=1
     max_states: int = 20_000_000  # refuse worlds with more
-    memory: float = 0.0  # GiB that solving may take; 0: what is free
+    memory: float = 0.0  # GiB that solving may take; 0: 60 % of what is free
     threads: int = 1  # of the processor; a second one pays only on an idle machine; 0: all
     device: str = "cpu"  # or cuda
-    cache: str = "~/.cache/apportion/power"  # compiled worlds are kept here; none: nowhere
+    cache: Annotated[str, Unsaid] = ""  # of compiled worlds; none: nowhere (default: ~/.cache/apportion/power)
     json: bool = False  # print the result as JSON
 
     @property
     def limit(self) -> int | None:
-        """Bytes that solving may take; None: what is free. Raises UserError for a negative number."""
+        """Bytes that solving may take; None: a share of what is free. Raises UserError for a negative number."""
         if not self.memory >= 0:
             raise UserError(f"--memory {self.memory:g}: a positive number of GiB is wanted")
         return int(self.memory * GIB) or None
@@ -50,7 +53,7 @@ class Options:
 class RunOptions(Options):
     """Where a run is kept."""
 
-    name: str = ""  # of the run's folder, runs/power-NAME (default: by the world, and the policy that is evaluated)
+    name: Annotated[str, Unsaid] = ""  # of the folder, runs/power-NAME (default: the world's, and the policy's)
     runs_dir: str = "runs"  # where runs are kept
 
     def folder(self, default: str) -> Path:
@@ -112,7 +115,7 @@ def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
     """The world, compiled, and the seconds that took. Raises UserError for no such world and for one too large."""
     import torch
 
-    from apportion.power.cache import compile_world
+    from apportion.power.cache import cache_home, compile_world
 
     if options.threads < 0:
         raise UserError(f"--threads {options.threads}: at least 1, or 0 for all")
@@ -120,7 +123,7 @@ def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
         torch.set_num_threads(options.threads)
     check_device(options.device)
     world, started = open_world(source, horizon_of(options.horizon)), time.perf_counter()
-    cache = None if options.cache == "none" else Path(options.cache).expanduser()
+    cache = None if options.cache == "none" else Path(options.cache or cache_home() / "power").expanduser()
     compiled = compile_world(world, cache, max_states=options.max_states, memory_limit=options.limit)
     return world, compiled, time.perf_counter() - started
 

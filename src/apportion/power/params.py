@@ -12,7 +12,7 @@ from apportion.types import UserError
 
 @dataclass(frozen=True)
 class PowerParams:
-    """What is solved. The defaults are the specification's; `math.inf` is allowed where noted."""
+    """What is solved. The defaults are the specification's; `inf` is allowed where noted."""
 
     gamma_h: float = 0.99  # the humans' discount, (0, 1]; 1 needs a horizon
     gamma_r: float = 0.99  # the robot's discount, (0, 1]; 1 needs a horizon
@@ -66,7 +66,9 @@ def with_values(params: PowerParams, values: Mapping[str, Any]) -> PowerParams:
     for written, value in values.items():
         name = written.replace("-", "_")
         if name not in known:
-            raise UserError(f"no parameter {written}{did_you_mean(name, known)}; there are {', '.join(sorted(known))}")
+            near = did_you_mean(name, known)
+            there = f"{near} There" if near else "; there"
+            raise UserError(f"no parameter {written}{there} are {', '.join(sorted(known))}")
         if name == "duration_weight":
             given[name] = _switch(name, value)
         else:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apportion.power import equations as eq
-from apportion.power.asked import asked_states, joint_action, parsed, sample_time, step_count
+from apportion.power.asked import SUMS, asked_states, joint_action, parsed, sample_time, step_count
 from apportion.power.compiled import Compiled
 from apportion.power.reach import states_at
 from apportion.power.solution import Solution
@@ -21,7 +21,6 @@ from apportion.types import UserError
 
 TOLERANCE = 1e-6  # relative: what --compare allows
 SMALL = 1e-9  # numbers below this are compared as they are, not relatively
-_COUNTS = ("num_states", "num_terminal_states", "num_state_action_profiles", "num_transition_edges")
 
 
 class Difference(NamedTuple):
@@ -176,7 +175,7 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Differe
 
 def _pairs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
     """(field, where, the reference's value, ours) of every leaf that a reference file and ours should share."""
-    for field in (*_COUNTS, "num_stochastic_profiles", "states_per_step", "aggregates", "duration_weight_on_U_r"):
+    for field in (*SUMS, "duration_weight_on_U_r"):
         if field in wanted:
             yield from _leaves(field, field, wanted[field], found.get(field))
     ours = dict(asked_states(found))

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 
-from apportion.power.asked import check_fits, check_outcomes, params_of, read_states
-from apportion.power.options import Options, parse, prepare, refuse_early, shown
+from apportion.power.asked import check_fits, check_outcomes, check_values, of_file, params_of, read_states
+from apportion.power.options import Options, Unsaid, parse, prepare, refuse_early, shown
 from apportion.power.params import check
 from apportion.power.query import TOLERANCE, Difference, answer, compare
 from apportion.power.solve import solve
@@ -23,7 +24,7 @@ from apportion.types import UserError
 class QueryOptions(Options):
     """Which states."""
 
-    states: str = ""  # JSON: a reference file, a list of described states, or one state
+    states: Annotated[str, Unsaid] = ""  # JSON: a reference file, a list of described states, or one state
     compare: bool = False  # hold the answers against the values in that file
 
 
@@ -33,17 +34,21 @@ def main(argv: Sequence[str]) -> int:
     source, options, given = parse(argv, QueryOptions, "query", about)
     if not options.states:
         raise UserError("--states is missing: a JSON file with the states to tell of")
-    asked = read_states(Path(options.states))
+    path = Path(options.states)
+    asked = read_states(path)
     if options.compare:
-        check_outcomes(asked, Path(options.states))
+        check_outcomes(asked, path)
+        check_values(asked, path)
     params = params_of(asked, given)
     refuse_early(params, options)
     world, compiled, _ = prepare(source, options)
     check(params, compiled.horizon)
-    check_fits(world, compiled, asked)
+    with of_file(path):
+        check_fits(world, compiled, asked, options.compare)
     with shown(f"solving {world.name}") as progress:
         solution = solve(compiled, params, device=options.device, progress=progress, memory_limit=options.limit)
-    found = answer(world, solution, asked)
+    with of_file(path):
+        found = answer(world, solution, asked)
     if not options.compare:
         print(json.dumps(found, indent=None if options.json else 1))
         return 0

@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 
 from apportion.flags import Parser
+from apportion.power.course import course_of
 from apportion.power.evaluate import UNIFORM
+from apportion.power.grid.curves import human_colors
 from apportion.power.grid.film import check_film, write_film
 from apportion.power.grid.world import GridWorld
 from apportion.power.rollout import ENDLESS, Rollout, roll_out
@@ -22,15 +24,17 @@ from apportion.power.runs import Run, open_run
 from apportion.power.solution import SOLVED, Solution
 from apportion.power.world import World
 from apportion.report.power import Figure, PowerStory, View, write_power_page
+from apportion.report.runs import one_kind
 from apportion.report.style import number
 from apportion.types import UserError
 
 REM = 3.2  # a cell of a picture on the page, at most
-COLORS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442", "#d55e00")  # of humans in worlds that are no grids
 
 
 def main(argv: Sequence[str]) -> int:
     """One command line after `apportion power report`. Returns the exit code; raises UserError for slips."""
+    if one_kind(argv) == "Phase2Config":
+        return trained(argv)
     parser = Parser("apportion power report", "Write one self-contained HTML page that steps through what happens.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of apportion power solve or evaluate")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in RUN)")
@@ -58,9 +62,22 @@ def main(argv: Sequence[str]) -> int:
     story = _story(run, _figures(run, rollouts[0], args.pictures))
     print(f"report: {write_power_page(story, run.world, run.solution, rollouts, _view(run, rollouts), page)}")
     if args.film and isinstance(run.world, GridWorld):
-        print(f"film: {write_film(run.world, run.solution, rollouts[0], args.film)}")
+        print(f"film: {write_film(run.world, course_of(run.solution, rollouts[0]), args.film)}")
     if args.pictures:
         print(f"pictures: {args.pictures}")
+    return 0
+
+
+def trained(argv: Sequence[str]) -> int:
+    """The report of runs of `apportion power train`, which `apportion report` writes too."""
+    about = "Write one self-contained HTML page, and PNGs beside it, about runs of apportion power train."
+    parser = Parser("apportion power report", about)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones over several")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the first RUN)")
+    args = parser.parse(argv)
+    from apportion.report.power_training import write_training_report
+
+    print(f"report: {write_training_report(args.runs, args.out or args.runs[0] / 'report.html')}")
     return 0
 
 
@@ -76,11 +93,14 @@ def _story(run: Run, figures: list[Figure]) -> PowerStory:
     compiled, record = solution.compiled, solution.record
     start = solution.at(0)
     facts = [
+        ("horizon, xi", f"{compiled.horizon or 'none'}, {solution.params.xi:g}"),
         ("states", f"{len(compiled.states):,}, with {compiled.joint_actions:,} joint actions each"),
         ("goals", f"{len(world.goals)} of each human"),
         *((f"power of {world.agents[h]} at the start", _power(start.x[0, i])) for i, h in enumerate(world.humans)),
-        ("V_r at the start", f"{start.v[0]:.6g}"),
+        ("V_r at the start", f"{start.v[0]:.6g}".replace("-", "\N{MINUS SIGN}")),
     ]
+    if "statement" in record:
+        facts.append(("the fixed point", record["statement"]))
     if "seconds" in record:
         facts.append(("solved in", f"{record['seconds']:.3g} s"))
     end = "without an end" if compiled.horizon is None else f"over {compiled.horizon} steps"
@@ -101,7 +121,7 @@ def _view(run: Run, rollouts: Sequence[Rollout]) -> View:
         return grid_view(run.world, run.solution.compiled, states)
     world, rows = run.world, run.solution.compiled.states
     return View(
-        colors=tuple(COLORS[i % len(COLORS)] for i in range(len(world.humans))),
+        colors=human_colors(world),
         goals=world.goals,
         pictures={s: _png_uri(world, rows[s]) for s in states},
         words={s: json.dumps(world.describe(rows[s]), indent=1) for s in states},

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apportion.power.solution import WORLD, Solution
+from apportion.power.solution import RECORD, WORLD, Solution
 from apportion.power.world import World
 from apportion.run.files import write_json
 from apportion.types import UserError
@@ -29,13 +29,15 @@ def open_world(source: str, horizon: int | str | None = None) -> World:
     """
     from apportion.power.grid.world import load_world
 
+    if source.endswith(".py"):
+        raise UserError(f"{source} is Python: a class of your own is given as {Path(source).stem}:Class")
     own = ":" in source and not Path(source).exists()
     return with_horizon(_own_world(source) if own else load_world(source), horizon)
 
 
 def with_horizon(world: World, horizon: int | str | None) -> World:
     """The same world with another number of steps, "none" for no end; None leaves it as it is."""
-    if horizon is None:
+    if horizon is None or (None if horizon == "none" else int(horizon)) == world.horizon:
         return world
     if not hasattr(world, "with_horizon"):
         raise UserError(f"{world.name} has no with_horizon(steps): its number of steps is its own")
@@ -103,6 +105,7 @@ def keep_world(folder: Path, source: str, world: World) -> None:
 
 def open_run(folder: Path) -> Run:
     """Raises UserError if the folder is no finished run."""
+    _refuse_others(folder)
     solution = Solution.load(folder)
     path = folder / WORLD
     try:
@@ -114,6 +117,20 @@ def open_run(folder: Path) -> Run:
     if not isinstance(kept, dict) or not ({"source"} <= kept.keys() or {"name", "config"} <= kept.keys()):
         raise UserError(f"{path} is damaged (no world): solve again")
     return Run(remade(kept, solution.compiled.horizon), solution)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raises UserError for a sweep, and for a folder of runs, with what to give in its stead."""
+    if (folder / RECORD).exists():
+        return
+    inside = sorted(path.parent for path in folder.glob(f"*/{RECORD}"))
+    if inside:
+        more = f" and {len(inside) - 8} more" if len(inside) > 8 else ""
+        raise UserError(f"{folder} is no run, but holds some: give one of {', '.join(map(str, inside[:8]))}{more}")
+    if (folder / "sweep.json").exists():
+        raise UserError(
+            f"{folder} is a sweep, a table (sweep.json) and pictures: for a report solve one of its points, without it"
+        )
 
 
 def remade(kept: dict[str, Any], horizon: int | None) -> World:

@@ -22,7 +22,8 @@ from apportion.types import UserError
 
 SOLVED = "solved"  # the name of the policy that the equations give; evaluated ones have other names
 WORLD = "world.json"  # of a folder: what `runs.open_run` makes the world from again
-_RECORD, _COMPILED = "solution.json", "compiled.npz"
+RECORD = "solution.json"  # of a folder: what it is the solution of, and how it went
+_COMPILED = "compiled.npz"
 IDENTITY = ("digest", "horizon", "params", "policy")  # of a record: what it is the solution of
 _ENTRIES = {*IDENTITY, "world", "finished", "seconds"}
 
@@ -117,7 +118,7 @@ class Solution:
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record in a folder; None if there is none. Raises UserError if it is damaged."""
-    path = folder / _RECORD
+    path = folder / RECORD
     if not path.exists():
         return None
     try:
@@ -145,9 +146,11 @@ def begin(
     """
     found = read_record(folder)
     if found is not None:
-        other = [name for name in IDENTITY if found.get(name) != wanted[name]]
+        other, name = told_apart(found, wanted, folder.name.removeprefix("power-"))
         if other:
-            raise UserError(f"{folder} holds the solution of something else ({', '.join(other)}): give another --name")
+            raise UserError(
+                f"{folder} holds the solution of something else ({other}): give another --name, like --name {name}"
+            )
         try:
             load_compiled(folder / _COMPILED)
         except UserError:  # damaged or gone, and known: here it is again
@@ -161,8 +164,30 @@ def begin(
     if world is not None:
         write_json(folder / WORLD, world)
     save_compiled(folder / _COMPILED, compiled)
-    write_json(folder / _RECORD, wanted)
+    write_json(folder / RECORD, wanted)
     return wanted
+
+
+def told_apart(there: dict[str, Any], here: dict[str, Any], name: str) -> tuple[str, str]:
+    """How two records differ ("xi 1 there, 2 here"; empty: not at all), and `name` with the new value ("name-xi2")."""
+    old, new = there["params"] if isinstance(there["params"], dict) else {}, here["params"]
+    both = [(key, short(old.get(key)), short(new.get(key))) for key in {**new, **old} if old.get(key) != new.get(key)]
+    told = [(f"{key} {a} there, {b} here", f"-{key}{b}") for key, a, b in both]
+    if there.get("digest") != here["digest"] and there.get("world") != here.get("world"):
+        told.insert(0, (f"world {there.get('world')} there, {here.get('world')} here", f"-{here.get('world')}"))
+    elif there.get("horizon") != here.get("horizon"):
+        a, b = there.get("horizon") or "none", here["horizon"] or "none"
+        told.insert(0, (f"horizon {a} there, {b} here", f"-horizon{b}"))
+    elif there.get("digest") != here["digest"]:
+        told.insert(0, ("the map or its rules" if "horizon" in here else "the map, its rules or the horizon", "-2"))
+    if there.get("policy") != here.get("policy"):
+        told.append(("the policy", "-2"))
+    return "; ".join(words for words, _ in told), name + "".join(dict.fromkeys(ending for _, ending in told))
+
+
+def short(value: Any) -> str:
+    """A parameter's value as a user would write it."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def make_folder(folder: Path) -> None:
@@ -175,4 +200,4 @@ def make_folder(folder: Path) -> None:
 
 
 def finish(folder: Path, record: dict[str, Any]) -> None:
-    write_json(folder / _RECORD, record)
+    write_json(folder / RECORD, record)

@@ -7,22 +7,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from apportion.power.compiled import Compiled
 from apportion.power.memory import GIB
-from apportion.power.options import RunOptions, going_on, parse, prepare, refuse_early, shown
+from apportion.power.options import RunOptions, Unsaid, going_on, parse, prepare, refuse_early, shown
 from apportion.power.params import PowerParams, check, with_values
 from apportion.power.query import describe, robot_profiles
 from apportion.power.reach import time_states
 from apportion.power.rollout import robot_action_names
 from apportion.power.runs import world_json
-from apportion.power.solution import Solution, make_folder
+from apportion.power.solution import Solution, make_folder, short
 from apportion.power.solve import peak_bytes, solve
 from apportion.power.world import World
+from apportion.types import UserError
 
 MANY = 16  # joint actions of the robots: of more, the likeliest are shown
 
@@ -31,7 +32,7 @@ MANY = 16  # joint actions of the robots: of more, the likeliest are shown
 class SolveOptions(RunOptions):
     """What is solved."""
 
-    sweep: tuple[str, ...] = ()  # solve for several values and draw what changes: xi=1,2,4
+    sweep: Annotated[tuple[str, ...], Unsaid] = ()  # solve for several values and draw what changes: xi=1,2,4
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     about = "The exact solution of a world: what people can reach, and the robot policy that keeps them able."
     source, options, given = parse(argv, SolveOptions, "solve", about)
     params = with_values(PowerParams(), given)
-    refuse_early(params, options, options.sweep)
+    _refuse_swept(refuse_early(params, options, options.sweep), given)
     world, compiled, seconds = prepare(source, options)
     check(params, compiled.horizon)
     folder = options.folder(world.name)
@@ -66,6 +67,15 @@ def main(argv: Sequence[str]) -> int:
     else:
         show(world, solution, told)
     return 0 if solution.record.get("converged", True) else 1
+
+
+def _refuse_swept(points: list[dict[str, Any]], given: dict[str, Any]) -> None:
+    """Raises UserError for a parameter that the sweep sets and a flag sets too: the flag would change nothing."""
+    for written, value in given.items():
+        name = written.replace("-", "_")
+        if points and name in points[0]:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {short(value)} changes nothing, the sweep sets {name}: leave one of them out")
 
 
 def as_json(world: World, solution: Solution, compile_seconds: float) -> dict[str, Any]:
@@ -167,8 +177,6 @@ def _sweep(world: World, compiled: Compiled, params: PowerParams, options: Solve
 
 
 def _show_sweep(rows: list[dict[str, Any]], humans: list[str], names: list[str]) -> None:
-    from apportion.power.sweep import short
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]["params"]:
         table.add_column(name, justify="right")
@@ -182,5 +190,6 @@ def _show_sweep(rows: list[dict[str, Any]], humans: list[str], names: list[str])
         powers = [f"{bits:+.3f}" for bits in row["bits"]]
         table.add_row(*values, *powers, f"{row['V_r']:.6g}", f"{names[best]} ({row['pi_r'][best]:.3f})")
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table, markup=False)
-    for statement in dict.fromkeys(row["statement"] for row in rows if "NOT" in row.get("statement", "")):
-        print(statement)
+    for row in rows:
+        if "statement" in row:
+            print(f"{' '.join(f'{name}={short(value)}' for name, value in row['params'].items())}: {row['statement']}")

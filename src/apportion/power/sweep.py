@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from apportion.power.compiled import Compiled
 from apportion.power.files import params_json
 from apportion.power.params import PowerParams, check, with_values
-from apportion.power.solution import Solution
+from apportion.power.solution import Solution, short, told_apart
 from apportion.power.solve import solve
 from apportion.report.style import DASHES, FAINT, SPARE, save, styled
 from apportion.run.files import write_json
 from apportion.types import UserError
+
+LEAST_BITS = 0.1  # that the axis of people's power spans
 
 
 def parse_sweep(words: Sequence[str], base: PowerParams, horizon: int | None) -> list[dict[str, Any]]:
@@ -31,6 +33,11 @@ def parse_sweep(words: Sequence[str], base: PowerParams, horizon: int | None) ->
     for part in ",".join(words).split(","):
         before, equals, after = part.partition("=")
         name, value = (before.replace("-", "_"), after) if equals else (name, before)
+        if name == "horizon":
+            raise UserError(
+                "--sweep horizon: it is no parameter of the equations, and no sweep goes over it: solve once for each, "
+                "with --horizon N --name NAME"
+            )
         if not name or not value:
             raise UserError(f"--sweep {' '.join(words)}: a name and its values are wanted, like xi=1,2,4")
         values.setdefault(name, []).append(value)
@@ -81,8 +88,15 @@ def _rows(file: Path | None, content: dict[str, Any]) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it") from None
     if not same:
-        raise UserError(f"{file} holds a sweep of something else: give another --name")
+        there, here = ({**each, "params": each["base"]} for each in (found, content))
+        other, name = told_apart(there, here, _named(file))
+        raise UserError(f"{file} holds a sweep of something else ({other}): give another --name, like --name {name}")
     return rows
+
+
+def _named(file: Path) -> str:
+    """NAME of runs/power-NAME-sweep/sweep.json."""
+    return file.parent.name.removeprefix("power-").removesuffix("-sweep")
 
 
 def at_start(solution: Solution) -> dict[str, Any]:
@@ -119,6 +133,9 @@ def plot_sweep(
         probabilities = np.array([row["pi_r"] for row in rows])
         for i, a in enumerate(np.argsort(-probabilities.max(0), kind="stable")[:8]):
             right.plot(at, probabilities[:, a], label=actions[a], **_line(i))
+        low, high = left.get_ylim()
+        if high - low < LEAST_BITS:  # or what hardly changes would look as if it did
+            left.set_ylim((low + high - LEAST_BITS) / 2, (low + high + LEAST_BITS) / 2)
         left.set(xlabel=name, ylabel="power in bits", title="What people can do")
         right.set(xlabel=name, ylabel="probability", title="What the robot does first", ylim=(-0.02, 1.02))
         for axes in (left, right):
@@ -135,11 +152,6 @@ def plot_sweep(
 def _line(i: int) -> dict[str, Any]:
     """Of two curves one upon the other, the dashes let both be seen."""
     return {"marker": "o", "color": SPARE[i % len(SPARE)], "dashes": DASHES[i % len(DASHES)]}
-
-
-def short(value: Any) -> str:
-    """A parameter's value as a user would write it."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def save_plots(

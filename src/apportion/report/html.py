@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from apportion.report import plots
+from apportion.report.parts import Album, counted, curves_of, html_table, settings_section, thin, versions_section
 from apportion.report.runs import (
     Credit,
     Group,
@@ -19,14 +17,13 @@ from apportion.report.runs import (
     audit_values,
     evaluation_returns,
     find,
-    flat,
     group,
     metric_values,
     null_evaluations,
     read,
 )
 from apportion.report.stats import bootstrap_ci, iqm
-from apportion.report.style import number, pretty, save, svg
+from apportion.report.style import number, pretty
 from apportion.run.files import write_atomic
 from apportion.types import UserError
 
@@ -40,7 +37,6 @@ TRAINING = {
     "agent/pi_loss": "Policy loss",
     "agent/alpha": "Temperature",
 }
-POINTS = 250  # of a training curve: more cannot be told apart in a panel two inches wide
 CSS = """
 :root { color-scheme: light dark; --ink: #22272e; --faint: #5f6873; --line: #e1e4e8; --paper: #fff; --card: #f6f7f9; }
 @media (prefers-color-scheme: dark) {
@@ -103,26 +99,11 @@ def _page(groups: Sequence[Group], album: Album) -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,"><title>{escape(title)}: apportion report</title><style>{CSS}</style></head><body>
 <h1>{escape(title)}</h1>
-<p class="faint">{_count(count, "run")}, reported by <code>apportion report</code>. Returns are those of evaluation
+<p class="faint">{counted(count, "run")}, reported by <code>apportion report</code>. Returns are those of evaluation
 episodes on separate environments with fixed seeds, the policy deterministic.</p>
-{"".join(body)}{_settings(groups)}{_versions(groups)}
+{"".join(body)}{settings_section(groups)}{versions_section(groups)}
 </body></html>
 """
-
-
-class Album:
-    """Puts each figure beside the page as PNG and gives the HTML that shows it as SVG."""
-
-    def __init__(self, page: Path):
-        self.page = page
-
-    def show(self, fig: Figure, name: str, alt: str, caption: str) -> str:
-        """alt, caption: plain text. An SVG in an <img> keeps its ids to itself, so that many fit on one page."""
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        save(fig, self.page.with_name(f"{self.page.stem}-{slug}.png"))
-        data = base64.b64encode(svg(fig).encode()).decode()
-        image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-        return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
 def _section(env: str, groups: Sequence[Group], album: Album) -> str:
@@ -162,7 +143,7 @@ def _results(groups: Sequence[Group], curves: dict[str, plots.Curve | None]) -> 
             "" if r2 is None else number(float(iqm(r2.values[:, -1]))),
         ])  # fmt: skip
     head = ["method", "return (IQM)", "95 % interval", "seeds", "at step", "Pearson", "R² of return"]
-    return _table(head, rows, numeric=set(range(1, 7)))
+    return html_table(head, rows, numeric=set(range(1, 7)))
 
 
 def _notes(g: Group) -> list[str]:
@@ -204,7 +185,7 @@ def _curve_caption(curves: Sequence[plots.Curve]) -> str:
 
 
 def _audit(env: str, groups: Sequence[Group], album: Album) -> str:
-    panels = {title: _curves(groups, audit_values(key)) for key, title in AUDIT.items()}
+    panels = {title: curves_of(groups, audit_values(key)) for key, title in AUDIT.items()}
     panels = {title: curves for title, curves in panels.items() if curves}
     if not panels:
         return ""
@@ -251,15 +232,14 @@ def _credit(env: str, g: Group, found: Sequence[tuple[Run, Credit]], album: Albu
     columns = [np.concatenate([getattr(c, k) for _, c in found]) for k in ("true", "learned", "length")]
     fig = plots.credit_scatter(*columns, title=f"{env}: {kind} against true, {name}", kind=kind)
     steps = ", ".join(f"{s:,}" for s in sorted({c.step for _, c in found}))
-    caption = (
-        f"All episodes of the last audited evaluation of {_count(len(found), 'seed')} (step {steps}); dashed: equality."
-    )
+    of = counted(len(found), "seed")
+    caption = f"All episodes of the last audited evaluation of {of} (step {steps}); dashed: equality."
     many = album.show(fig, f"{env} {g.label} scatter", f"{kind.title()} against true reward, {name} on {env}", caption)
     return f"<h3>{escape(name)}: the {kind} reward</h3>\n{one}{many}"
 
 
 def _training(env: str, groups: Sequence[Group], album: Album) -> str:
-    panels = {title: [_thin(c) for c in _curves(groups, metric_values(key))] for key, title in TRAINING.items()}
+    panels = {title: [thin(c) for c in curves_of(groups, metric_values(key))] for key, title in TRAINING.items()}
     panels = {title: curves for title, curves in panels.items() if curves}
     if not panels:
         return ""
@@ -269,72 +249,6 @@ def _training(env: str, groups: Sequence[Group], album: Album) -> str:
     return f"<details><summary>Losses and other numbers of training</summary>{picture}</details>\n"
 
 
-def _curves(groups: Sequence[Group], pick) -> list[plots.Curve]:
-    return [c for c in (g.curve(pick) for g in groups) if c is not None]
-
-
-def _thin(curve: plots.Curve) -> plots.Curve:
-    keep = np.unique(np.linspace(0, len(curve.steps) - 1, POINTS).astype(int))
-    return plots.Curve(curve.label, curve.steps[keep], curve.values[:, keep])
-
-
-def _settings(groups: Sequence[Group]) -> str:
-    """All settings: one column where runs agree, else one line for each method."""
-    many = len({g.env for g in groups}) > 1
-    flats = {
-        pretty(g.label) + (f", {g.env}" if many else ""): flat(g.runs[0].config, skip={"seed", "kind"}) for g in groups
-    }
-    rows = []
-    for key in dict.fromkeys(k for f in flats.values() for k in f if not k.endswith(".kind")):
-        values = {name: _setting(f[key]) for name, f in flats.items() if key in f}
-        if len(set(values.values())) == 1:
-            shown = escape(next(iter(values.values())))
-        else:
-            shown = "<br>".join(f"{escape(v)} <span class=faint>{escape(name)}</span>" for name, v in values.items())
-        rows.append(f"<tr><td><code>{escape(key)}</code></td><td>{shown}</td></tr>")
-    table = f'<div class="wide"><table>{"".join(rows)}</table></div>'
-    return f"<h2>Settings and versions</h2>\n<details><summary>Settings</summary>{table}</details>\n"
-
-
-def _setting(value: object, between: str = ", ") -> str:
-    return between.join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _versions(groups: Sequence[Group]) -> str:
-    parts = []
-    for g in groups:
-        for run in g.runs:
-            facts = flat(run.info) | _speed(run)
-            rows = "".join(
-                f"<tr><td><code>{escape(k)}</code></td><td>{escape(_setting(v, ' '))}</td></tr>"
-                for k, v in facts.items()
-            )
-            name = f"{pretty(g.label)}, {g.env}, seed {run.seed}"
-            table = f'<div class="wide"><table>{rows}</table></div>' if rows else "<p>No run.json was left.</p>"
-            parts.append(f"<details><summary>{escape(name)}</summary>{table}</details>\n")
-    return f"<h3>Where and with what each run was made</h3>\n{''.join(parts)}"
-
-
-def _speed(run: Run) -> dict[str, str]:
-    if not run.timing:
-        return {}
-    last = run.timing[-1]
-    facts = {}
-    if isinstance(seconds := last.get("seconds"), int | float):
-        facts["wall-clock"] = f"{seconds:,.0f} s for {int(last['step']):,} steps"
-    if isinstance(speed := last.get("steps_per_s"), int | float):
-        facts["steps per second, at last"] = f"{speed:,.0f}"
-    return facts
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: set[int]) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(f"<{tag}{' class=n' if i in numeric else ''}>{escape(c)}</{tag}>" for i, c in enumerate(row))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
-    return f'<div class="wide"><table><tr>{cells("th", head)}</tr>\n{body}</table></div>\n'
-
-
 def _value(x: float) -> str:
     """A return with three to four figures."""
     if not np.isfinite(x):
@@ -342,7 +256,3 @@ def _value(x: float) -> str:
     return (f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.1f}" if abs(x) >= 100 else f"{x:.2f}").replace(
         "-", "\N{MINUS SIGN}"
     )
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

@@ -7,16 +7,16 @@ Made for a width of about 830 pixels (a README column), light background, colour
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from apportion.report.stats import bootstrap_ci, iqm
 from apportion.report.style import (
@@ -39,7 +39,9 @@ from apportion.report.style import (
 )  # fmt: skip
 from apportion.stats import pearson, per_episode, r2, spearman
 
-__all__ = ["Curve", "credit", "credit_scatter", "learning_curves", "save", "seeds_note", "small_multiples", "svg"]
+__all__ = [
+    "Band", "Curve", "credit", "credit_scatter", "learning_curves", "save", "seeds_note", "small_multiples", "svg",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ class Curve:
     values: np.ndarray  # (seeds, p)
 
 
+class Band(NamedTuple):
+    """A stretch of steps that is shaded, with a word at its top."""
+
+    start: float
+    end: float
+    word: str
+    color: str  # empty: none
+
+
 @styled
 def learning_curves(
     curves: Sequence[Curve],
@@ -59,11 +70,13 @@ def learning_curves(
     ylabel: str = "return",
     note: str | None = None,
     labels: Sequence[str] = (),
+    bands: Sequence[Band] = (),
+    marks: Mapping[str, float] | None = None,
 ) -> Figure:
     """One panel: the IQM over seeds with its 95 % bootstrap band for each curve, named at its right end.
 
     With one or two curves the seeds are drawn too, faintly. `note` replaces the line under the title. `labels`: all
-    labels of a document, for the same colours in all of its pictures.
+    labels of a document, for the same colours in all of its pictures. `marks`: lines across, word -> height.
     """
     looks_of = looks([*labels, *(c.label for c in curves)])
     names = [textwrap.fill(pretty(c.label), 24) for c in curves]
@@ -72,7 +85,14 @@ def learning_curves(
     ax = fig.add_axes((0.1, 0.125, 0.9 - (0.35 + 0.082 * widest) / WIDTH, 0.715))
     for curve in curves:
         _draw_curve(ax, curve, looks_of[curve.label], seeds=len(curves) <= 2)
+    for word, height in (marks or {}).items():
+        ax.axhline(height, color=FAINT, lw=1, dashes=(4, 3), zorder=1)
+        ax.annotate(
+            word, (0.4, height), (0, 3 if height <= 0 else -11), ax.get_yaxis_transform(), "offset points",
+            color=FAINT, fontsize=8.5,
+        )  # fmt: skip
     _step_axis(ax)
+    _shade(ax, bands)
     ax.set_ylabel(ylabel)
     if note is None:
         note = seeds_note(curves)
@@ -100,11 +120,14 @@ def small_multiples(
     ylabel: str = "",
     limits: Mapping[str, tuple[float, float]] | None = None,
     labels: Sequence[str] = (),
+    bands: Sequence[Band] = (),
+    log: Collection[str] = (),
 ) -> Figure:
     """One panel for each name (a task, a metric), one line for each curve, one legend below for all.
 
     limits: name -> (lowest, highest) value worth showing; the axis is cut there, never stretched to it.
     labels: all labels of a document, for the same colours in all of its pictures.
+    log: the panels whose axis is logarithmic.
     """
     here = list(dict.fromkeys(c.label for curves in panels.values() for c in curves))
     looks_of = looks([*labels, *here])
@@ -118,7 +141,8 @@ def small_multiples(
         for curve in curves:
             _draw_curve(ax, curve, looks_of[curve.label], seeds=False, width=1.7)
         ax.set_title(name)
-        _step_axis(ax, ticks=4)
+        _step_axis(ax, ticks=4, log=name in log)
+        _shade(ax, bands)
         if limits and name in limits:
             _cut(ax, *limits[name])
     for ax in axes[len(panels) :]:
@@ -250,12 +274,34 @@ def _cut(ax: Axes, lowest: float, highest: float) -> None:
         ax.set_ylim(max(low, lowest - margin), min(high, highest + margin))
 
 
-def _step_axis(ax: Axes, ticks: int = 7) -> None:
+def _shade(ax: Axes, bands: Sequence[Band]) -> None:
+    """Behind what is drawn; the axis stays as long as it is."""
+    low, high = ax.get_xlim()
+    for band in bands:
+        start, end = max(band.start, low), min(band.end, high)
+        if start >= end:
+            continue
+        if band.color:
+            ax.axvspan(start, end, color=band.color, lw=0, zorder=0)
+        if (end - start) / (high - low) > 0.012 * len(band.word) + 0.02:
+            middle = (start + end) / 2
+            ax.text(
+                middle, 0.985, band.word, transform=ax.get_xaxis_transform(), ha="center", va="top", color=FAINT,
+                fontsize=7.5,
+            )  # fmt: skip
+    ax.set_xlim(low, high)
+
+
+def _step_axis(ax: Axes, ticks: int = 7, log: bool = False) -> None:
     ax.margins(x=0)
     ax.set_xlabel("environment steps")
     ax.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_number(x)))
-    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _running_mean(x: np.ndarray, window: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from apportion.types import UserError
 Row = dict[str, Any]
 # settings that change where or how often something is done, not what is learned
 INCIDENTAL = {"seed", "device", "threads", "vector", "log_every", "save_freq", "keep_checkpoints"}
+
+_MADE_BY = {"OnlineConfig": "apportion train", "FitConfig": "apportion fit", "Phase2Config": "apportion power train"}
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,11 @@ def audit_values(key: str) -> Callable[[Run], dict[int, float]]:
     return pick
 
 
+def evaluation_values(key: str) -> Callable[[Run], dict[int, float]]:
+    """Picks step -> one number of evaluations.jsonl."""
+    return lambda run: {int(r["step"]): float(r[key]) for r in run.evaluations if r.get(key) is not None}
+
+
 def metric_values(key: str) -> Callable[[Run], dict[int, float]]:
     """Picks step -> one column of metrics.jsonl."""
     return lambda run: {int(r["step"]): float(r[key]) for r in run.metrics if r.get(key) is not None}
@@ -168,11 +176,17 @@ def find(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> Run:
-    """Everything a report needs of the run in `path`, except its credit files. Raises UserError if it cannot be one."""
+    """The run of `apportion train` in `path`, but for its credit files. Raises UserError if it cannot be one."""
+    run = read_any(path)
+    if not all(isinstance(run.config.get(k), dict) for k in ("reward", "agent")) or "env" not in run.config:
+        raise UserError(f"{path / 'config.json'} is not the configuration of an `apportion train` run")
+    return run
+
+
+def read_any(path: Path) -> Run:
+    """A run of any verb: its settings and lines. Raises UserError where config.json or run.json is damaged."""
     notes: list[str] = []
     config = _json(path / "config.json")
-    if not all(isinstance(config.get(k), dict) for k in ("reward", "agent")) or "env" not in config:
-        raise UserError(f"{path / 'config.json'} is not the configuration of an `apportion train` run")
     info = _json(path / "run.json") if (path / "run.json").is_file() else {}
     evaluations, metrics, timing = (
         _rows(path / f"{name}.jsonl", notes) for name in ("evaluations", "metrics", "timing")
@@ -180,20 +194,47 @@ def read(path: Path) -> Run:
     return Run(path, config, info, evaluations, metrics, timing, tuple(notes))
 
 
-def group(runs: Iterable[Run]) -> list[Group]:
-    """Runs grouped by (env, label), in order of first appearance.
+def kinds(words: Sequence[str]) -> dict[str, Path]:
+    """Of the runs that a command line names: each kind of settings ("OnlineConfig", ...), and the first such run."""
+    found: dict[str, Path] = {}
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("-") or before == "--out":
+            continue
+        with suppress(UserError):
+            for run in find(Path(word)):
+                found.setdefault(str(_json(run / "config.json").get("kind")), run)
+    return found
+
+
+def one_kind(words: Sequence[str]) -> str:
+    """The kind of all runs that a command line names; empty where it names none. Raises UserError for several."""
+    found = kinds(words)
+    if len(found) > 1:
+        told = ", ".join(f"{path} of {_MADE_BY.get(kind, kind)}" for kind, path in found.items())
+        raise UserError(f"a report is about runs of one kind, and these are of several: {told}")
+    return next(iter(found), "")
+
+
+def group(
+    runs: Iterable[Run],
+    name: Callable[[Run], tuple[str, str]] = lambda run: (run.env, run.label),
+    skip: Set[str] = INCIDENTAL,
+) -> list[Group]:
+    """Runs grouped by `name`, (env, label), in order of first appearance; settings in `skip` make no difference.
 
     Runs of one label whose settings differ become groups of their own, the differing settings added to the label:
     they are not seeds of the same thing.
     """
     by_label: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in runs:
-        settings = json.dumps(flat(run.config, skip=INCIDENTAL), sort_keys=True)
-        by_label.setdefault((run.env, run.label), {}).setdefault(settings, []).append(run)
+        settings = json.dumps(flat(run.config, skip=skip), sort_keys=True)
+        by_label.setdefault(name(run), {}).setdefault(settings, []).append(run)
     groups = []
     for (env, label), variants in by_label.items():
         flats = [json.loads(settings) for settings in variants]
-        differing = [k for k in flats[0] if any(f.get(k) != flats[0].get(k) for f in flats)]
+        differing = [
+            k for k in dict.fromkeys(k for f in flats for k in f) if any(f.get(k) != flats[0].get(k) for f in flats)
+        ]
         for settings, members in zip(flats, variants.values(), strict=True):
             extra = ", ".join(f"{k.split('.')[-1]}={settings.get(k)}" for k in differing)
             ordered = tuple(sorted(members, key=lambda r: r.seed))
@@ -201,11 +242,11 @@ def group(runs: Iterable[Run]) -> list[Group]:
     return groups
 
 
-def flat(tree: Row, prefix: str = "", skip: set[str] | None = None) -> Row:
+def flat(tree: Row, prefix: str = "", skip: Set[str] = frozenset()) -> Row:
     """A nested dictionary as one level with dotted keys; the names in `skip` are left out of the top level."""
     out: Row = {}
     for key, value in tree.items():
-        if skip and key in skip:
+        if key in skip:
             continue
         if isinstance(value, dict):
             out |= flat(value, f"{prefix}{key}.")

@@ -67,6 +67,19 @@ class RunDir:
             ) from e
         return run
 
+    def checkpoint(self, given: Path | None) -> Path | None:
+        """`given`, or this run's checkpoint of that name; None for None. Raises UserError for any other."""
+        if given is None or (given / "manifest.json").is_file():
+            return given
+        found = checkpoint.steps(self.checkpoints)
+        named = [path for path in found if path.name == str(given)]
+        if not named:
+            what = "is no complete checkpoint" if given.exists() else "does not exist"
+            raise UserError(
+                f"--checkpoint {given} {what}; {self.path} has {', '.join(p.name for p in found) or 'none'}"
+            )
+        return named[0]
+
     def came_to_nothing(self) -> bool:
         """Is this a run without a result: no checkpoint, no evaluation, and nothing here that it did not make?
 

@@ -1,4 +1,4 @@
-"""Several runs side by side, one process each: started, watched, stopped and counted here."""
+"""Several runs side by side, each in a process here or elsewhere: started, watched, stopped and counted here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, runtime_checkable
 
 from apportion.run.files import write_json
 from apportion.types import UserError
@@ -34,11 +34,23 @@ class Job:
         return self.run.with_name(self.run.name + ".log")
 
 
+@runtime_checkable
+class Process(Protocol):
+    """A job at work: the part of `subprocess.Popen` that is needed here."""
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 @dataclass
 class _Running:
     job: Job
-    process: subprocess.Popen[bytes]
-    out: IO[bytes]
+    process: Process
     step: int = 0
     said: float = field(default_factory=time.monotonic)
 
@@ -85,9 +97,30 @@ def at_once(jobs: int, threads: int) -> int:
     return jobs if jobs > 0 else max(1, cores // max(1, threads))
 
 
-def run_all(jobs: Sequence[Job], count: int, threads: int, steps: int) -> list[int]:
+def start_here(job: Job, threads: int) -> Process:
+    """A process of this machine. Raises UserError where its log cannot be written."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    with _open_log(job) as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "apportion", *job.args],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we pass it on once
+        )
+
+
+def run_all(
+    jobs: Sequence[Job],
+    count: int,
+    threads: int,
+    steps: int,
+    start: Callable[[Job, int], Process] = start_here,
+) -> list[int]:
     """Run `jobs`, `count` at a time, with plain progress lines; a failure is told and the others go on.
 
+    `steps`: how many each will make; 0: that is not known. `start` brings a job to work, with so many threads.
     Returns the exit codes, in the order of `jobs`. On Ctrl-C (or SIGTERM, SIGHUP) every process is asked to stop, gets
     a minute to finish a checkpoint, and KeyboardInterrupt goes on to the caller.
     """
@@ -96,13 +129,12 @@ def run_all(jobs: Sequence[Job], count: int, threads: int, steps: int) -> list[i
         try:
             while waiting or running:
                 while waiting and len(running) < count:
-                    running.append(_start(waiting.pop(0), threads))
+                    running.append(_start(waiting.pop(0), threads, start))
                 for one in list(running):
                     code = one.process.poll()
                     _say_progress(one, steps)
                     if code is not None:
                         running.remove(one)
-                        one.out.close()
                         codes[one.job.label] = code
                         _say_end(one.job, code)
                 time.sleep(_LOOK)
@@ -112,23 +144,19 @@ def run_all(jobs: Sequence[Job], count: int, threads: int, steps: int) -> list[i
     return [codes[job.label] for job in jobs]
 
 
-def _start(job: Job, threads: int) -> _Running:
+def _open_log(job: Job) -> IO[bytes]:
     try:
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        out = job.log.open("ab")
+        return job.log.open("ab")
     except OSError as error:
         raise UserError(f"{job.log} cannot be written ({error.strerror}): give another directory") from error
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apportion", *job.args],
-        stdout=out,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=env,
-        start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we pass it on once
-    )
+
+
+def _start(job: Job, threads: int, start: Callable[[Job, int], Process]) -> _Running:
+    _open_log(job).close()
+    running = _Running(job, start(job, threads))
     print(f"{job.label}: started, its output goes to {job.log}", flush=True)
-    return _Running(job, process, out)
+    return running
 
 
 def _say_progress(one: _Running, steps: int) -> None:
@@ -139,7 +167,7 @@ def _say_progress(one: _Running, steps: int) -> None:
     last = _last_line(one.job.run / "metrics.jsonl")
     if last.get("step", 0) > one.step:
         one.step, one.said = last["step"], now
-        words = [f"{one.job.label}: {one.step:,} of {steps:,} steps"]
+        words = [f"{one.job.label}: {one.step:,}{f' of {steps:,}' if steps else ''} steps"]
         if isinstance(last.get("return"), float | int):
             words.append(f"return {last['return']:.2f}")
         returns = _last_line(one.job.run / "evaluations.jsonl").get("returns")
@@ -176,8 +204,7 @@ def _stop(running: list[_Running]) -> None:
             one.process.wait(max(0.0, end - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             one.process.kill()
-            one.process.wait()
-        one.out.close()
+            one.process.wait(_GRACE)
 
 
 @contextlib.contextmanager

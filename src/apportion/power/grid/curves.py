@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from apportion.power.grid.glyphs import PEOPLE
 from apportion.power.grid.shapes import Label, Real, Shape, disc, stroke
-from apportion.power.rollout import Rollout
-from apportion.power.solution import Solution
+from apportion.power.world import World
 from apportion.report.style import FAINT, GRID, INK
 
 LEFT, BOTTOM, TOP = 0.75, 0.5, 0.55  # cells around the panel, for numbers and words
@@ -33,9 +33,14 @@ class Powers:
         return float(min(low, high - 1)), float(high)
 
 
-def powers(solution: Solution, rollout: Rollout, names: Sequence[str], colors: Sequence[str]) -> Powers:
-    bits = np.stack([solution.at(t).bits[rollout.states[t]] for t in range(rollout.steps)])
-    return Powers(bits, tuple(names), tuple(colors))
+def powers(world: World, bits: Float[np.ndarray, "T H"]) -> Powers:
+    """Of all humans of a world, in their colours."""
+    return Powers(bits, tuple(world.agents[h] for h in world.humans), human_colors(world))
+
+
+def human_colors(world: World) -> tuple[str, ...]:
+    """#rrggbb of each human, on maps and in curves."""
+    return tuple(PEOPLE[i % len(PEOPLE)] for i in range(len(world.humans)))
 
 
 def panel(found: Powers, steps: int, width: Real, height: Real, now: Real, marks: Sequence[int] = ()) -> list[Shape]:

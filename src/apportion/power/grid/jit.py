@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from apportion.power.cache import cache_home
 from apportion.types import UserError
 
 try:
@@ -23,11 +24,6 @@ except ModuleNotFoundError:
     raise UserError("grid worlds need numba: pip install 'apportion[power]'") from None
 
 KERNELS = ("jit.py", "layout.py", "actions.py", "step.py", "loops.py")
-
-
-def cache_home() -> Path:
-    """Where compiled code and compiled worlds are kept: $XDG_CACHE_HOME/apportion, or ~/.cache/apportion."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apportion"
 
 
 def _stamp() -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from apportion.power.course import course_of
 from apportion.power.grid import curves
 from apportion.power.grid.draw import Picture, scene
 from apportion.power.grid.maps import MOVES, robot_marginal, sign
 from apportion.power.grid.scene import Scene, actors, floor
 from apportion.power.grid.shapes import Label, Real, Shape, box, moved
-from apportion.power.grid.view import human_colors
 from apportion.power.grid.world import GridWorld
 from apportion.power.rollout import Rollout
 from apportion.power.solution import Solution
@@ -33,8 +33,7 @@ def story(world: GridWorld, solution: Solution, rollout: Rollout, times: Sequenc
         found += moved(_moment(world, solution, rollout, t, wide), x, y)
     rows, across = -(-len(times) // columns), min(columns, len(times))
     width, y = across * (wide + GAP), rows * (high + GAP / 2)
-    names = [world.agents[h] for h in world.humans]
-    powers = curves.powers(solution, rollout, names, human_colors(world))
+    powers = curves.powers(world, course_of(solution, rollout).bits)
     below = curves.panel(powers, rollout.steps, width - GAP, 3.2, rollout.steps, times)
     return Picture([*found, *moved(below, GAP / 2, y)], width, y + 3.3)
 

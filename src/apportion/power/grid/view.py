@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from apportion.power.compiled import Compiled
 from apportion.power.grid import draw, glyphs, shapes
+from apportion.power.grid.curves import human_colors
 from apportion.power.grid.draw import Picture
 from apportion.power.grid.goals import Rectangle
 from apportion.power.grid.scene import Scene, Thing, actors
@@ -39,10 +40,6 @@ def grid_view(world: GridWorld, compiled: Compiled, states: Sequence[int]) -> Vi
 
 def _layer(at: Scene, whole: Picture, title: str) -> str:
     return shapes.svg(shapes.moved(actors(at), whole.left, whole.top), whole.width, whole.height, "", title)
-
-
-def human_colors(world: GridWorld) -> tuple[str, ...]:
-    return tuple(glyphs.PEOPLE[i % len(glyphs.PEOPLE)] for i in range(len(world.humans)))
 
 
 def goal_words(goal: Rectangle) -> str:

@@ -174,7 +174,8 @@ def load_world(path_or_name: str | Path) -> GridWorld:
     if not path.exists() and str(path_or_name) in shipped_worlds():
         path = SHIPPED / f"{path_or_name}.yaml"
     if not path.is_file():
-        near = difflib.get_close_matches(str(path_or_name), shipped_worlds(), 1, 0.5)
+        beside = [str(path.parent / file.name) for ending in ("*.yaml", "*.yml") for file in path.parent.glob(ending)]
+        near = difflib.get_close_matches(str(path_or_name), [*beside, *shipped_worlds()], 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"give a YAML file, or one of {', '.join(shipped_worlds())}"
         raise UserError(f"there is no world {str(path_or_name)!r}; {hint}")
     layout, settings = read_config(read_yaml(path), str(path))

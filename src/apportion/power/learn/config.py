@@ -43,6 +43,7 @@ class Phase2Config:
     u_r_sample_humans: int = 0  # so many humans, drawn anew, stand for all in U_r's target; 0: all
     v_h_e_loss: Literal["mse", "cross-entropy"] = "mse"  # of V_h^e and X_h; both are least at the mean
     q_r_output: Literal["softplus", "z", "log"] = "softplus"  # -softplus(y); z = (-Q)^(-1/(eta xi)); or log(-Q)
+    difference_weight: float = 1.0  # with q_r_output log: weight of what actions differ in, the mean's is 1
     # learning
     batch_size: int = 64  # transitions per training step
     x_h_batch_size: int = 0  # of X_h alone; 0: batch_size
@@ -52,6 +53,8 @@ class Phase2Config:
     imagine: float = 0.0  # share of a batch that are successors of the batch before, visited or not; needs the model
     targets: Literal["model", "sampled"] = "model"  # expectations over successors, or the one that was seen
     weight_clip: float = 10.0  # with sampled targets: largest importance weight
+    target_batches: int = 1  # batches whose targets are worked out at once
+    target_epochs: int = 1  # training steps that each of them then serves
     target_update_freq: int = 100  # training steps between full copies into the target networks
     lr_v_h_e: float = 1e-3
     lr_x_h: float = 1e-4
@@ -109,16 +112,27 @@ class Phase2Config:
 
 
 _AT_LEAST_1 = (
-    "num_episodes", "steps_per_episode", "goal_features", "batch_size", "buffer_size", "target_update_freq", "num_envs",
-    "num_actors", "actor_sync_freq", "log_every", "save_freq", "keep_checkpoints", "threads",
-    "check_states", "prior_steps", "max_lead",
+    "num_episodes", "steps_per_episode", "goal_features", "batch_size", "buffer_size", "target_batches",
+    "target_epochs", "target_update_freq", "num_envs", "num_actors", "actor_sync_freq", "log_every", "save_freq",
+    "keep_checkpoints", "threads", "check_states", "prior_steps", "max_lead",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "seed", "warmup_v_h_e_steps", "warmup_x_h_steps", "warmup_q_r_steps", "beta_r_rampup_steps", "weight_decay",
     "u_r_sample_humans", "x_h_batch_size", "grad_clip", "epsilon_decay_steps", "curiosity", "check_every",
     "updates_per_step", "actor_steps",
 )  # fmt: skip
-_POSITIVE = ("lr_v_h_e", "lr_x_h", "lr_u_r", "lr_q_r", "lr_v_r", "lr_lookup", "reference_lr", "weight_clip", "hidden")
+_POSITIVE = (
+    "difference_weight",
+    "lr_v_h_e",
+    "lr_x_h",
+    "lr_u_r",
+    "lr_q_r",
+    "lr_v_r",
+    "lr_lookup",
+    "reference_lr",
+    "weight_clip",
+    "hidden",
+)
 _SHARE = ("held_out", "epsilon_start", "epsilon_end", "goal_resample_prob", "imagine", "lr_lookup")
 
 
@@ -160,6 +174,8 @@ def _check_together(config: Phase2Config) -> None:
         raise UserError("--x-h-batch-size is of the network of X_h: leave it out with --no-x-h-use-network")
     if config.u_r_sample_humans and not config.u_r_use_network:
         raise UserError("--u-r-sample-humans is of the network of U_r: add --u-r-use-network, or leave it out")
+    if config.difference_weight != 1 and (config.q_r_output != "log" or config.targets == "sampled"):
+        raise UserError("--difference-weight is of log(-Q_r) of all actions: --q-r-output log, --targets model")
     if config.targets == "sampled" and config.imagine:
         raise UserError("--imagine needs the model: leave it out with --targets sampled")
     if config.targets == "sampled" and config.q_r_output != "softplus" and config.estimators == "networks":

@@ -27,6 +27,7 @@ from apportion.power.learn.estimators import (
 )
 from apportion.power.learn.lookup import Lookup
 from apportion.power.learn.networks import LARGEST, NAMES, Networks
+from apportion.power.learn.pool import Material, Pool
 from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.replay import Drawn, Known, Replay, Steps
 from apportion.power.learn.stages import Stage, beta_r_at, clears, lr_factor_at, stage_at
@@ -57,6 +58,7 @@ class Learner:
         self.replay = Replay(config.buffer_size, len(world.humans), len(world.agents))
         self.weights = torch.as_tensor(np.asarray(world.goal_weights, np.float32), device=self.device)
         self.sizes = tuple(len(world.actions[h]) for h in world.humans)
+        self.pool = Pool()
         self.updates = 0
         self.scaled = False  # are the outputs of Q_r and V_r where their targets are?
         self.known = Known(config.buffer_size, 1 if world.horizon is None else world.horizon)  # where --imagine looks
@@ -99,11 +101,21 @@ class Learner:
 
     def update(self, step: int) -> Metrics:
         """One batch through all losses of the stage. Raises Diverged, which names network, stage and step."""
-        config = self.config
-        stage, beta = stage_at(config, step), beta_r_at(config, step)
-        robots = "q_r" in stage.trained
-        at_time = self._at_time()
-        drawn = self.replay.draw(self.streams.generator("replay").random(config.batch_size), at_time)
+        stage = stage_at(self.config, step)
+        if self.pool.empty(stage.number):
+            self._fill_pool(stage, beta_r_at(self.config, step))
+        part = self.pool.take()
+        metrics = self._fit(part.nodes, part.here, part.targets, stage, step)
+        self.updates += 1
+        if self.updates % self.config.target_update_freq == 0:
+            copy_into(self.target, self.nets)
+        return metrics
+
+    def _fill_pool(self, stage: Stage, beta: float) -> None:
+        """Works out the targets of `target_batches` batches, each of which serves `target_epochs` training steps."""
+        config, robots = self.config, "q_r" in stage.trained
+        count, at_time = config.batch_size * config.target_batches, self._at_time()
+        drawn = self.replay.draw(self.streams.generator("replay").random(count), at_time)
         ids, t = self._with_imagined(drawn, at_time)
         nodes, prior = self._nodes(ids, t), self._prior(ids, t)
         with torch.no_grad():
@@ -113,11 +125,13 @@ class Learner:
                 here, targets = self._by_samples(drawn, nodes, prior, beta, robots)
             if robots and not self.scaled:
                 self._set_scale(here, t)
-        metrics = self._fit(nodes, here, targets, stage, step)
-        self.updates += 1
-        if self.updates % config.target_update_freq == 0:
-            copy_into(self.target, self.nets)
-        return metrics
+        order = np.arange(count)[None]
+        if config.target_epochs > 1:
+            noise = self.streams.generator("pool").random((config.target_epochs, count))
+            order = noise.argsort(1)
+        self.pool.fill(
+            Material(nodes, here, targets), torch.from_numpy(order.reshape(-1, config.batch_size)), stage.number
+        )
 
     def _at_time(self) -> int | None:
         """The one time of this batch, from the latest to 0 and again, if batches have one."""
@@ -266,7 +280,9 @@ class Learner:
                 continue
             prediction = getattr(nets, name)(code, noise)
             if name == "q_r":
-                found[name] = losses.q_loss(prediction, target, weight, config.q_r_output, nets.z_power)
+                found[name] = losses.q_loss(
+                    prediction, target, weight, config.q_r_output, nets.z_power, config.difference_weight
+                )
             elif name in ("v_h_e", "x_h"):
                 found[name] = losses.share_loss(prediction, target, weight, config.v_h_e_loss)
             else:
@@ -329,6 +345,7 @@ class Learner:
             "table": self.table.state(),
             "replay": self.replay.state(),
             "known": self.known.state(),
+            "pool": self.pool.state(),
             "streams": self.streams.state(),
             "updates": self.updates,
             "scaled": self.scaled,
@@ -344,6 +361,7 @@ class Learner:
         self.table.load_state(state["table"])
         self.replay.load_state(state["replay"])
         self.known.load_state(state["known"])
+        self.pool.load_state(state["pool"], self.device)
         self.streams.load_state(state["streams"])
         self.updates, self.scaled = int(state["updates"]), bool(state["scaled"])
 

@@ -47,10 +47,17 @@ def q_loss(
     weight: Float[Tensor, "n R"] | None,
     output: Literal["softplus", "z", "log"],
     z_power: float,
+    difference_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """The squared error of Q_r (softplus), of z, or of log(-Q_r): pi_r depends on differences of the last alone."""
+    """The squared error of Q_r (softplus), of z, or of log(-Q_r): pi_r depends on differences of the last alone.
+
+    `difference_weight`: of log(-Q_r), how much more than its mean over actions what is left counts.
+    """
     if output == "log":
-        return squared(torch.log(-prediction), torch.log(-target), weight)
+        error = torch.log(-prediction) - torch.log(-target)
+        mean = error.mean(1, keepdim=True)
+        squares = mean.square() + difference_weight * (error - mean).square()
+        return squares.mean() if weight is None else (weight * squares).mean()
     if output == "z":
         return squared(to_z(prediction, z_power), to_z(target, z_power), weight)
     return squared(prediction, target, weight)

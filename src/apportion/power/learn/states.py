@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped
 
+from apportion.power.kernel import warn_no_more
 from apportion.power.learn.features import with_clock
 from apportion.power.world import World
 
@@ -34,6 +35,7 @@ class StateTable:
     """States by number, in the order in which they were met. A state's row never changes."""
 
     def __init__(self, world: World):
+        warn_no_more()  # whoever looks ahead multiplies by sparse matrices
         self.world = world
         self.joints = joint_actions(world)
         self._number: dict[bytes, int] = {}
