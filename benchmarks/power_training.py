@@ -51,7 +51,10 @@ We .. .. .. We .. .. .. Ay We
 We We We We We We We We We We
 """
 STAGES = {"stage 0": 500, "stage 3": 2500, "full": 100_000}  # an environment step in each
-EARLIER = {"trivial": {"stage 0": 13.8, "stage 3": 5.2, "full": 6.5}, "10x9": {"stage 0": 4.2, "stage 3": 1.6, "full": 1.6}}
+EARLIER = {
+    "trivial": {"stage 0": 13.8, "stage 3": 5.2, "full": 6.5},
+    "10x9": {"stage 0": 4.2, "stage 3": 1.6, "full": 1.6},
+}
 EARLIER_STEPS = (1400, 4500)  # environment steps a CPU second, without its actor
 
 
@@ -108,7 +111,13 @@ def stepping(world: GridWorld, repeats: int, envs: int = 4096, rounds: int = 50)
 def whole_runs(repeats: int) -> dict[str, Any]:
     """Wall-clock seconds of the same training, sync and async, in turns."""
     base = Phase2Config(
-        world="trivial", num_episodes=160, num_envs=8, updates_per_step=0.125, check="never", num_actors=2, save_freq=10**9
+        world="trivial",
+        num_episodes=160,
+        num_envs=8,
+        updates_per_step=0.125,
+        check="never",
+        num_actors=2,
+        save_freq=10**9,
     )
     kinds = {"sync": replace(base, actor_steps=1), "async": replace(base, use_async=True, actor_steps=16)}
     rates: dict[str, list[float]] = {name: [] for name in kinds}
