@@ -21,7 +21,7 @@ from apportion.train.power import resume, train_power
 SHORT = Phase2Config(
     world="trivial",
     horizon="6",
-    num_episodes=20,
+    num_episodes=12,
     steps_per_episode=20,
     warmup_v_h_e_steps=40,
     warmup_x_h_steps=40,
@@ -35,7 +35,7 @@ SHORT = Phase2Config(
     hidden=(16, 16),
     goal_features=4,
     log_every=40,
-    save_freq=80,
+    save_freq=60,
     check="never",
 )
 KINDS = {
@@ -87,7 +87,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, kind):
     config = replace(SHORT, **KINDS[kind], keep_checkpoints=10)
     train_power(config, tmp_path / "whole", progress=False)
     train_power(config, tmp_path / "cut", progress=False)
-    assert len(checkpoint.steps(RunDir(tmp_path / "cut").checkpoints)) >= 4
+    assert len(checkpoint.steps(RunDir(tmp_path / "cut").checkpoints)) >= 3
     _without_later(tmp_path / "cut", 170)
     resume(tmp_path / "cut", progress=False)
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
@@ -111,6 +111,7 @@ def test_actors_in_lockstep_processes_equal_actors_in_this_one_bit_for_bit(tmp_p
     assert read_lines(tmp_path / "here" / "metrics.jsonl") == read_lines(tmp_path / "there" / "metrics.jsonl")
 
 
+@pytest.mark.long
 def test_lockstep_goes_on_bit_for_bit(tmp_path):
     config = replace(SHORT, num_actors=2, actor_steps=2, num_envs=2, use_async=True, lockstep=True, keep_checkpoints=10)
     train_power(config, tmp_path / "whole", progress=False)
@@ -127,16 +128,17 @@ def test_actors_that_run_ahead_come_to_the_same_number_of_steps_and_training_ste
     train_power(config, tmp_path / "run", progress=False)
     parts = checkpoint.load(checkpoint.steps(RunDir(tmp_path / "run").checkpoints)[0])[0]
     step, updates = parts["loop"]["step"], parts["learner"]["updates"]
-    assert 400 <= step <= 440  # what was on its way at the end is taken, not dropped
+    assert 240 <= step <= 280  # what was on its way at the end is taken, not dropped
     lines = read_lines(tmp_path / "run" / "metrics.jsonl")
     first = 20  # steps of the first rounds, which come before there is a batch
     for line in lines:  # training steps keep up with environment steps
         assert 0.5 * (line["step"] - first - 40) - 1 <= line["updates"] <= 0.5 * line["step"]
-    assert updates > 150
+    assert updates > 80
     info = RunDir(tmp_path / "run").info()
     assert info["finished"]
 
 
+@pytest.mark.long
 def test_an_async_run_goes_on_approximately_and_says_so(tmp_path):
     config = replace(SHORT, num_actors=2, actor_steps=5, num_envs=2, use_async=True, keep_checkpoints=10, max_lead=40)
     train_power(config, tmp_path / "run", progress=False)

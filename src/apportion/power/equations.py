@@ -123,6 +123,23 @@ def attainment(
     return torch.einsum("nag,nga->ng", by_action, policy)
 
 
+def attainments(
+    expected: Float[Tensor, "n B K"],
+    policies: Sequence[Float[Tensor, "n G _"]],
+    marginals: Sequence[Float[Tensor, "n _"]],
+    sizes: Sequence[int],
+) -> Float[Tensor, "n H G"]:
+    """(6) of every human: `expected` has their goals one human after the other, K = H * G."""
+    goals = expected.shape[2] // len(policies)
+    each = [
+        attainment(
+            expected[:, :, human * goals : (human + 1) * goals], policy, joint(marginals, known=human), sizes, human
+        )
+        for human, policy in enumerate(policies)
+    ]
+    return torch.stack(each, 1)
+
+
 def power(value: Float[Tensor, "n H G"], weights: Float[Tensor, "G"], zeta: float) -> Float[Tensor, "n H"]:
     """(7): X_h(s) = sum_g w_g V_h^e(s, g)^zeta, in [0, 1]. In bits: log2 X_h."""
     return torch.einsum("nhg,g->nh", value**zeta, weights)

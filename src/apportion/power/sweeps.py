@@ -146,23 +146,14 @@ def phase_two(
     last: bool = False,
 ) -> Outcome:
     """Q_r, pi_r (or a given `pi`), V_h^e, X_h, U_r, V_r of states a to b, in this order. `last`: the end comes next."""
-    goals, over = len(kernel.weights), kernel.terminal[a:b]
+    over = kernel.terminal[a:b]
     marginals = [eq.marginal(policy, kernel.weights) for policy in policies]
     q = eq.robot_q(kernel.expected(a, b, arriving.robot)[..., 0], eq.joint(marginals), params.gamma_r)
     q = torch.full_like(q, params.gamma_r * eq.END) if last else torch.where(over[:, None], eq.END, q)
     pi = eq.robot_policy(q, params.beta_r) if pi is None else pi
     expected = kernel.expected_under(a, b, arriving.effective, pi)
-    values = [
-        eq.attainment(
-            expected[:, :, human * goals : (human + 1) * goals],
-            policy,
-            eq.joint(marginals, known=human),
-            kernel.sizes,
-            human,
-        )
-        for human, policy in enumerate(policies)
-    ]
-    v_e = torch.where(over[:, None, None], 0.0, torch.stack(values, 1))
+    attained = eq.attainments(expected, policies, marginals, kernel.sizes)
+    v_e = torch.where(over[:, None, None], 0.0, attained)
     x = eq.power(v_e, kernel.weights, params.zeta).clamp(min=params.x_floor)
     u = torch.where(over, 0.0, eq.robot_reward(x, params.xi, params.eta, params.aggregate))
     weight = eq.duration_weight(params.gamma_r) if params.duration_weight else 1.0

@@ -109,25 +109,16 @@ def from_model(
     robots: bool,
 ) -> Targets:
     """(4) and (6), for all robot actions, over all successors. `kernel`: the batch's, its states 0 to n, columns m."""
-    n, goals = len(pi), len(kernel.weights)
+    n = len(pi)
     marginals = [eq.marginal(each, kernel.weights) for each in prior]
     arriving = eq.first_attainment(following.attained, ahead.v_e, params.gamma_h).flatten(1)
     expected = kernel.expected_under(0, n, arriving, pi)
-    v_e = [
-        eq.attainment(
-            expected[:, :, human * goals : (human + 1) * goals],
-            each,
-            eq.joint(marginals, known=human),
-            kernel.sizes,
-            human,
-        )
-        for human, each in enumerate(prior)
-    ]
+    v_e = eq.attainments(expected, prior, marginals, kernel.sizes)
     q = pi
     if robots:
         expected_v = kernel.expected(0, n, ahead.v[:, None])[..., 0]
         q = eq.robot_q(expected_v, eq.joint(marginals), params.gamma_r)
-    return Targets(torch.stack(v_e, 1), q, None, None)
+    return Targets(v_e, q, None, None)
 
 
 def from_samples(
