@@ -33,7 +33,7 @@ from apportion.power.learn.presets import PRESETS
 from apportion.report.style import BLUE, ORANGE, save, styled
 from apportion.run.files import write_json
 from apportion.run.metrics import read_lines
-from apportion.run.rundir import cpu_name
+from apportion.run.rundir import RunDir, cpu_name
 from apportion.train.power import train_power
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-learning.json"
@@ -48,6 +48,8 @@ def trained(world: str, preset: str, seed: int) -> dict[str, Any]:
     start, cpu = time.perf_counter(), time.process_time()
     try:
         train_power(config, folder / "run", progress=False)
+        if not RunDir(folder / "run").info().get("finished"):
+            raise SystemExit("stopped: this run does not count, the same command goes on with it")
         curve = read_lines(folder / "run" / "evaluations.jsonl")
         states = int(read_lines(folder / "run" / "metrics.jsonl")[-1]["states"])
     finally:
