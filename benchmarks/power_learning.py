@@ -49,7 +49,7 @@ def trained(world: str, preset: str, seed: int) -> dict[str, Any]:
     try:
         train_power(config, folder / "run", progress=False)
         if not RunDir(folder / "run").info().get("finished"):
-            raise SystemExit("stopped: this run does not count, the same command goes on with it")
+            raise SystemExit("stopped: this run does not count; the same command makes it anew")
         curve = read_lines(folder / "run" / "evaluations.jsonl")
         states = int(read_lines(folder / "run" / "metrics.jsonl")[-1]["states"])
     finally:
