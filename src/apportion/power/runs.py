@@ -44,18 +44,23 @@ def with_horizon(world: World, horizon: int | str | None) -> World:
     return world.with_horizon(None if horizon == "none" else int(horizon))  # type: ignore[attr-defined]
 
 
-def _own_world(source: str) -> World:
+def own_class(source: str, flag: str = "") -> Any:
+    """The user's own `module:Class`. Raises UserError, one line that begins with `flag`, for whatever is wrong."""
     module, _, name = source.partition(":")
     if not (module and name):
-        raise UserError(f"{source}: give module:Class")
+        raise UserError(f"{flag}{source}: give module:Class")
     try:
-        made = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise UserError(f"{source}: there is no module {error.name}") from None
+        raise UserError(f"{flag}{source}: there is no module {error.name}") from None
     except AttributeError:
-        raise UserError(f"{source}: {module} has no {name}") from None
+        raise UserError(f"{flag}{source}: {module} has no {name}") from None
     except Exception as error:  # whatever the user's own file does wrong
-        raise UserError(f"{source} cannot be imported ({type(error).__name__}: {error})") from error
+        raise UserError(f"{flag}{source} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def _own_world(source: str) -> World:
+    made = own_class(source)
     try:
         world = made()
     except Exception as error:

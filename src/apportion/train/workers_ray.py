@@ -211,7 +211,7 @@ class _Host:
             set_threads(self._threads)
             self._worker = build_worker(build, from_bytes(spec))
             return ""
-        except Exception:
+        except Exception:  # whatever the worker raises: its owner is told, by WorkerLost
             return traceback.format_exc()
         finally:
             self._pulse.busy = False
@@ -222,7 +222,7 @@ class _Host:
         self._pulse.busy = True
         try:
             return to_bytes(self._worker.handle(from_bytes(request))), ""
-        except Exception:
+        except Exception:  # as above
             return b"", traceback.format_exc()
         finally:
             self._pulse.busy = False

@@ -137,8 +137,9 @@ class Learner:
         """The one time of this batch, from the latest to 0 and again, if batches have one."""
         if self.config.replay == "uniform":
             return None
-        latest = self.replay.last_time()
-        return latest - self.updates % (latest + 1)
+        latest, config = self.replay.last_time(), self.config
+        filled = self.updates // (config.target_batches * config.target_epochs)  # a pool has one time
+        return latest - filled % (latest + 1)
 
     def _with_imagined(self, drawn: Drawn, at_time: int | None) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         """Numbers and times of the batch, the first of them replaced by states that were only looked ahead to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from apportion.power.learn.prior_exact import ExactPrior
 from apportion.power.learn.prior_learned import LearnedPrior
 from apportion.power.learn.prior_path import PathPrior
 from apportion.power.params import PowerParams
+from apportion.power.runs import own_class
 from apportion.power.world import World
 from apportion.types import UserError
 
@@ -74,17 +74,7 @@ def make_prior(
 
 def _own_prior(name: str, world: World, params: PowerParams) -> HumanPrior:
     """Raises UserError, one line, for whatever is wrong with the user's class."""
-    module, _, attribute = name.partition(":")
-    if not (module and attribute):
-        raise UserError(f"--human-prior {name}: give module:Class")
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise UserError(f"--human-prior {name}: there is no module {error.name}") from None
-    except AttributeError:
-        raise UserError(f"--human-prior {name}: {module} has no {attribute}") from None
-    except Exception as error:  # whatever the user's own file does wrong
-        raise UserError(f"--human-prior {name} cannot be imported ({type(error).__name__}: {error})") from error
+    made = own_class(name, "--human-prior ")
     try:
         prior = made(world, params)
     except UserError:
