@@ -171,6 +171,14 @@ def test_path_policy_by_hand():
     np.testing.assert_array_equal(prior(rows(3), clock(0))[0, 0, 0], [1, 0])
 
 
+def test_a_goal_farther_than_the_steps_left_is_out_of_reach():
+    """Of 5 steps, state 1 of 4 needs 2: at t = 3 going on is worth gamma and waiting nothing, at t = 4 neither is."""
+    prior = PathPrior(chain(4, 5), PowerParams(beta_h=3.0, gamma_h=0.5))
+    for t, (wait, go) in {0: (0.25, 0.5), 2: (0.25, 0.5), 3: (0.0, 0.5), 4: (0.0, 0.0)}.items():
+        odds = math.exp(3 * (go - wait))
+        np.testing.assert_allclose(prior(rows(1), clock(t))[0, 0, 0], [1 / (1 + odds), odds / (1 + odds)], rtol=1e-6)
+
+
 def test_a_goal_that_the_human_alone_cannot_reach_leaves_it_undecided():
     """The robot opens the way by its action 1, but it is taken to stay as it is."""
     moves = {(0, (a, 1)): {1: 1.0} for a in (0, 1)} | {(1, (1, r)): {2: 1.0} for r in (0, 1)}
@@ -211,6 +219,10 @@ def plain_distances(world, human, goal):
     return out
 
 
+def within(distance, horizon):
+    return distance if horizon is None or distance <= horizon else np.inf
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_distances_are_those_of_a_plain_search_however_one_asks(seed):
     world = drawn(seed, ((0, 2), (1,)), states=12)
@@ -221,7 +233,7 @@ def test_distances_are_those_of_a_plain_search_however_one_asks(seed):
         found = at_once.distances(every, h)
         for g in range(2):
             plain = plain_distances(world, h, g)
-            np.testing.assert_array_equal(found[:, g], [plain.get(s, np.inf) for s in range(12)])
+            np.testing.assert_array_equal(found[:, g], [within(plain.get(s, np.inf), world.horizon) for s in range(12)])
         np.testing.assert_array_equal(found, np.concatenate([one_by_one.distances(row[None], h) for row in every]))
         assert np.isfinite(found).any() and (found > 1).any()
     t = np.zeros(12, np.int64)

@@ -37,12 +37,14 @@ class Adam:
 
     def step(self, grads: list[Tensor]) -> None:
         """One step down `grads`, one for each parameter, in their order."""
+        compiling = torch.compiler.is_compiling()  # the compiler fuses the plain form by itself
+        too_long: Tensor | None = None
         with torch.no_grad():
             if self.max_grad_norm > 0:
                 norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
-                factor = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-                grads = [g * factor for g in grads]
-            compiling = torch.compiler.is_compiling()  # the compiler fuses the plain form by itself
+                too_long = ((norm + 1e-6) / self.max_grad_norm).clamp(min=1.0)
+                if compiling:
+                    grads = [g / too_long for g in grads]
             functional_adam(
                 self.params,  # type: ignore[arg-type]
                 grads,
@@ -53,6 +55,7 @@ class Adam:
                 foreach=compiling,
                 capturable=compiling,
                 fused=not compiling,
+                grad_scale=None if compiling else too_long,  # the kernel divides by it
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,

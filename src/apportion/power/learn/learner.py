@@ -27,7 +27,7 @@ from apportion.power.learn.estimators import (
 )
 from apportion.power.learn.lookup import Lookup
 from apportion.power.learn.networks import LARGEST, NAMES, Networks
-from apportion.power.learn.pool import Material, Pool
+from apportion.power.learn.pool import Material, Memo, Pool
 from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.replay import Drawn, Known, Replay, Steps
 from apportion.power.learn.stages import Stage, beta_r_at, clears, lr_factor_at, stage_at
@@ -36,6 +36,8 @@ from apportion.power.learn.targets import How, Nodes, Taken, Targets, Values, fr
 from apportion.power.world import World
 from apportion.rng import Streams
 from apportion.types import Metrics, UserError
+
+_AT_ONCE = 1024  # states whose targets are worked out together, at most
 
 
 class Diverged(UserError):
@@ -58,7 +60,7 @@ class Learner:
         self.replay = Replay(config.buffer_size, len(world.humans), len(world.agents))
         self.weights = torch.as_tensor(np.asarray(world.goal_weights, np.float32), device=self.device)
         self.sizes = tuple(len(world.actions[h]) for h in world.humans)
-        self.pool = Pool()
+        self.pool, self.memo = Pool(), Memo()
         self.updates = 0
         self.scaled = False  # are the outputs of Q_r and V_r where their targets are?
         self.known = Known(config.buffer_size, 1 if world.horizon is None else world.horizon)  # where --imagine looks
@@ -80,6 +82,7 @@ class Learner:
         number[ids] = np.arange(len(ids))
         self.table = self.table.kept(ids)
         self.replay.renumber(number)
+        self.memo.keep(())
         self.known.renumber(number)
 
     def ready(self) -> bool:
@@ -117,21 +120,18 @@ class Learner:
         count, at_time = config.batch_size * config.target_batches, self._at_time()
         drawn = self.replay.draw(self.streams.generator("replay").random(count), at_time)
         ids, t = self._with_imagined(drawn, at_time)
-        nodes, prior = self._nodes(ids, t), self._prior(ids, t)
         with torch.no_grad():
             if config.targets == "model":
-                here, targets = self._by_model(ids, t, nodes, prior, beta, robots)
+                material, rows = self._by_model(ids, t, beta, robots)
             else:
-                here, targets = self._by_samples(drawn, nodes, prior, beta, robots)
+                material, rows = self._by_samples(drawn, beta, robots), torch.arange(count)
             if robots and not self.scaled:
-                self._set_scale(here, t)
+                self._set_scale(material.rows(rows).here, t)
         order = np.arange(count)[None]
         if config.target_epochs > 1:
             noise = self.streams.generator("pool").random((config.target_epochs, count))
             order = noise.argsort(1)
-        self.pool.fill(
-            Material(nodes, here, targets), torch.from_numpy(order.reshape(-1, config.batch_size)), stage.number
-        )
+        self.pool.fill(material, rows[torch.from_numpy(order.reshape(-1, config.batch_size))], stage.number)
 
     def _at_time(self) -> int | None:
         """The one time of this batch, from the latest to 0 and again, if batches have one."""
@@ -151,33 +151,49 @@ class Learner:
         return ids, t
 
     def _by_model(
-        self,
-        ids: Int[np.ndarray, "n"],
-        t: Int[np.ndarray, "n"],
-        nodes: Nodes,
-        prior: list[Tensor],
-        beta: float,
-        robots: bool,
-    ) -> tuple[Values, Targets]:
-        """What the target networks say of the batch, and targets over all that may follow."""
-        ahead = self.table.ahead(ids, t)
+        self, ids: Int[np.ndarray, "n"], t: Int[np.ndarray, "n"], beta: float, robots: bool
+    ) -> tuple[Material, Int[Tensor, "n"]]:
+        """Targets over all that may follow, and which rows are the batch: none is worked out twice while it is true."""
+        times = 1 if self.world.horizon is None else self.world.horizon + 1
+        keys = ids * times + t
+        forgot = self.memo.keep((self.updates // self.config.target_update_freq, beta, robots))
+        steady = beta in (0.0, self.config.params.beta_r)
+        new = self.memo.missing(np.union1d(keys, self._soon(times)) if forgot and steady else keys)
+        for part in np.array_split(new, -(-len(new) // _AT_ONCE)) if len(new) else ():
+            self.memo.add(part, self._worked_out(*np.divmod(part, times), beta, robots))
+        return self.memo.find(keys)
+
+    def _soon(self, times: int) -> Int[np.ndarray, "k"]:
+        """All that the replay holds, where the target networks will stand still for more draws than twice that."""
+        config = self.config
+        left = config.target_update_freq - self.updates % config.target_update_freq
+        if config.imagine == 0 and left > config.target_batches * config.target_epochs:
+            held = self.replay.keys(times)
+            if 2 * len(held) <= left * config.batch_size:
+                return held
+        return np.zeros(0, np.int64)
+
+    def _worked_out(self, ids: Int[np.ndarray, "n"], t: Int[np.ndarray, "n"], beta: float, robots: bool) -> Material:
+        """What the target networks say of states, and targets over all that may follow them."""
+        ahead, nodes = self.table.ahead(ids, t), self._nodes(ids, t)
         following = self._nodes(ahead.ids, ahead.t)
         if self.config.imagine > 0:
             goes_on = ~following.over.cpu().numpy()
             self.known.add(ahead.ids[goes_on], ahead.t[goes_on], len(self.table))
         here, there = self._both(nodes, following, beta, robots)
-        kernel = self._kernel(ahead, nodes)
-        return here, from_model(kernel, following, there, here.pi, prior, self.config.params, robots)
+        kernel, prior = self._kernel(ahead, nodes), self._prior(ids, t)
+        targets = from_model(kernel, following, there, here.pi, prior, self.config.params, robots)
+        return Material(nodes, here, targets)
 
-    def _by_samples(
-        self, drawn: Drawn, nodes: Nodes, prior: list[Tensor], beta: float, robots: bool
-    ) -> tuple[Values, Targets]:
+    def _by_samples(self, drawn: Drawn, beta: float, robots: bool) -> Material:
         """The same, by what did follow."""
-        following = self._nodes(drawn.next_ids, drawn.t.astype(np.int64) + 1)
+        t = drawn.t.astype(np.int64)
+        nodes, prior = self._nodes(drawn.ids, t), self._prior(drawn.ids, t)
+        following = self._nodes(drawn.next_ids, t + 1)
         here, there = self._both(nodes, following, beta, robots)
         taken, config = self._taken(drawn), self.config
         targets = from_samples(following, there, here.pi, prior, self.weights, taken, config.params, config.weight_clip)
-        return here, targets
+        return Material(nodes, here, targets)
 
     def _both(self, nodes: Nodes, following: Nodes, beta: float, robots: bool) -> tuple[Values, Values]:
         """What the target networks say of the batch and of what follows: one pass for both."""
@@ -347,6 +363,7 @@ class Learner:
             "replay": self.replay.state(),
             "known": self.known.state(),
             "pool": self.pool.state(),
+            "memo": self.memo.state(),
             "streams": self.streams.state(),
             "updates": self.updates,
             "scaled": self.scaled,
@@ -363,6 +380,7 @@ class Learner:
         self.replay.load_state(state["replay"])
         self.known.load_state(state["known"])
         self.pool.load_state(state["pool"], self.device)
+        self.memo.load_state(state["memo"], self.device)
         self.streams.load_state(state["streams"])
         self.updates, self.scaled = int(state["updates"]), bool(state["scaled"])
 

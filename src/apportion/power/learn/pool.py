@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from apportion.power.learn.targets import Nodes, Targets, Values
+
+MOST_ROWS = 100_000  # of a memo
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,69 @@ class Material:
 
     def rows(self, at: Int[Tensor, "k"]) -> Material:
         """Some of them."""
-        parts = (_picked(part, at) for part in (self.nodes, self.here, self.targets))
-        return Material(*parts)  # type: ignore[arg-type]
+        at = at.to(self.nodes.last.device)
+        return Material(_picked(self.nodes, at), _picked(self.here, at), _picked(self.targets, at))
+
+    def write(self, at: int, other: Material) -> None:
+        """Puts another one's states in the place of those from `at` on."""
+        for name in _PARTS:
+            for field, column in vars(getattr(self, name)).items():
+                if column is not None:
+                    new = getattr(getattr(other, name), field)
+                    column[at : at + len(new)] = new
+
+
+class Memo:
+    """Material by state and time, worked out once for as long as it stays true.
+
+    It does while the target networks, beta_r and what is asked for stay the same: together they are its `reason`.
+    """
+
+    def __init__(self) -> None:
+        self.reason: tuple[int | float, ...] = ()
+        self._row: dict[int, int] = {}
+        self._material: Material | None = None  # with room for more
+
+    def keep(self, reason: tuple[int | float, ...]) -> bool:
+        """Forgets everything that was true for another reason, or is too much. Did it?"""
+        forgets = reason != self.reason or len(self._row) > MOST_ROWS
+        if forgets:
+            self.reason, self._row, self._material = reason, {}, None
+        return forgets
+
+    def missing(self, keys: Int[np.ndarray, "n"]) -> Int[np.ndarray, "k"]:
+        """Those that have no material, each once, ascending."""
+        return np.array([key for key in np.unique(keys).tolist() if key not in self._row], np.int64)
+
+    def add(self, keys: Int[np.ndarray, "k"], material: Material) -> None:
+        n, rows = len(self._row), len(keys)
+        if self._material is None:
+            self._material = material
+        else:
+            if n + rows > len(self._material.nodes.last):
+                self._material = self._material.rows(
+                    torch.arange(2 * (n + rows), device=material.nodes.last.device) % n
+                )
+            self._material.write(n, material)
+        self._row.update(zip(keys.tolist(), range(n, n + rows), strict=True))
+
+    def find(self, keys: Int[np.ndarray, "n"]) -> tuple[Material, Int[Tensor, "n"]]:
+        """All material, and the rows of `keys` in it."""
+        assert self._material is not None
+        return self._material, torch.tensor([self._row[key] for key in keys.tolist()])
+
+    def state(self) -> dict[str, Any]:
+        """{} where it holds nothing."""
+        if self._material is None:
+            return {}
+        keys = np.array(list(self._row), np.int64)
+        return {"reason": list(self.reason), "keys": keys, **_tree_of(self._material.rows(torch.arange(len(keys))))}
+
+    def load_state(self, state: dict[str, Any], device: torch.device) -> None:
+        self.keep(())
+        if state:
+            self.reason = tuple(state["reason"])
+            self.add(np.asarray(state["keys"]), _material_of(state, device))
 
 
 class Pool:
@@ -45,35 +109,33 @@ class Pool:
         """What the next training step learns from."""
         assert self._material is not None
         at, self._order = self._order[0], self._order[1:]
-        return self._material.rows(at.to(self._material.nodes.last.device))
+        return self._material.rows(at)
 
     def state(self) -> dict[str, Any]:
         """What is left of it; {} where nothing is."""
         if self._material is None or len(self._order) == 0:
             return {}
-        m = self._material
-        return {
-            "stage": self.stage,
-            "order": self._order,
-            **{f.name: _tree(getattr(m, f.name)) for f in fields(m)},
-        }
+        used, order = self._order.unique(return_inverse=True)
+        return {"stage": self.stage, "order": order, **_tree_of(self._material.rows(used))}
 
     def load_state(self, state: dict[str, Any], device: torch.device) -> None:
         if state:
-            parts = (_made(cls, state[name], device) for cls, name in _PARTS)
-            self.fill(Material(*parts), state["order"], int(state["stage"]))
+            self.fill(_material_of(state, device), state["order"], int(state["stage"]))
 
 
-_PARTS = ((Nodes, "nodes"), (Values, "here"), (Targets, "targets"))
+_PARTS = {"nodes": Nodes, "here": Values, "targets": Targets}
 
 
-def _tree(part: Any) -> dict[str, Any]:
-    return {f.name: getattr(part, f.name) for f in fields(part)}
+def _tree_of(material: Material) -> dict[str, Any]:
+    return {name: vars(getattr(material, name)) for name in _PARTS}
 
 
-def _made(cls: type, tree: dict[str, Any], device: torch.device) -> Any:
-    return cls(**{name: None if value is None else value.to(device) for name, value in tree.items()})
+def _material_of(tree: dict[str, Any], device: torch.device) -> Material:
+    def part(name: str) -> Any:
+        return _PARTS[name](**{k: None if v is None else v.to(device) for k, v in tree[name].items()})
+
+    return Material(part("nodes"), part("here"), part("targets"))
 
 
 def _picked(part: Any, at: Int[Tensor, "k"]) -> Any:
-    return type(part)(**{name: None if value is None else value[at] for name, value in _tree(part).items()})
+    return type(part)(**{name: None if value is None else value[at] for name, value in vars(part).items()})

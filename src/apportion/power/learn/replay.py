@@ -89,6 +89,10 @@ class Replay:
         """The latest time of any transition."""
         return int(self._columns["t"][: self.n].max(initial=0))
 
+    def keys(self, times: int) -> Int[np.ndarray, "m"]:
+        """state * times + t of all that can be drawn, each once, ascending."""
+        return np.unique(self._columns["ids"][: self.n] * times + self._columns["t"][: self.n])
+
     def ids(self) -> Int[np.ndarray, "m"]:
         """Numbers of all states it needs, ascending."""
         return np.unique(np.concatenate([self._columns[name][: self.n] for name in ("ids", "next_ids")]))

@@ -40,16 +40,16 @@ class StateTable:
         self.joints = joint_actions(world)
         self._number: dict[bytes, int] = {}
         probe = world.initial()[None]
-        self._states = _Rows(probe)
-        self._encoded = _Rows(world.encode(probe))
-        self._attained = _Rows(world.attained(probe))
-        self._terminal = _Rows(world.terminal(probe))
-        self._model = _Rows(np.zeros((1, 4), np.int64))  # first column, columns, first entry, entries; -1: not asked
-        self._columns = _Rows(np.zeros(1, np.int64))
-        self._rows = _Rows(np.zeros((1, len(self.joints)), np.int32))  # entries of each joint action, by model number
-        self._asked = _Rows(np.zeros(1, np.int64))  # model number of a state, -1: none yet
-        self._local = _Rows(np.zeros(1, np.int32))
-        self._probs = _Rows(np.zeros(1, np.float32))
+        self._states = Rows(probe)
+        self._encoded = Rows(world.encode(probe))
+        self._attained = Rows(world.attained(probe))
+        self._terminal = Rows(world.terminal(probe))
+        self._model = Rows(np.zeros((1, 4), np.int64))  # first column, columns, first entry, entries; -1: not asked
+        self._columns = Rows(np.zeros(1, np.int64))
+        self._rows = Rows(np.zeros((1, len(self.joints)), np.int32))  # entries of each joint action, by model number
+        self._asked = Rows(np.zeros(1, np.int64))  # model number of a state, -1: none yet
+        self._local = Rows(np.zeros(1, np.int32))
+        self._probs = Rows(np.zeros(1, np.float32))
 
     def __len__(self) -> int:
         return self._states.n
@@ -99,11 +99,11 @@ class StateTable:
             self._ask(np.unique(unknown))
         model = self._asked.rows[ids]
         first, columns, entry, entries = self._model.rows[model].T
-        flat = _spread(entry, entries)
+        flat = spread(entry, entries)
         local = self._local.rows[flat] + np.repeat(np.cumsum(columns) - columns, entries)
         times = 1 if self.world.horizon is None else self.world.horizon + 1
         then = np.repeat(t + 1, columns) if times > 1 else 0
-        keys, column = np.unique(self._columns.rows[_spread(first, columns)] * times + then, return_inverse=True)
+        keys, column = np.unique(self._columns.rows[spread(first, columns)] * times + then, return_inverse=True)
         followers, when = np.divmod(keys, times)
         counts = self._rows.rows[model].ravel()
         return Ahead(
@@ -154,7 +154,7 @@ class StateTable:
     @property
     def nbytes(self) -> int:
         """Bytes of all columns, the dictionary aside."""
-        return sum(column.data.nbytes for column in vars(self).values() if isinstance(column, _Rows))
+        return sum(column.data.nbytes for column in vars(self).values() if isinstance(column, Rows))
 
 
 def keys_of(rows: Shaped[np.ndarray, "n F"]) -> list[bytes]:
@@ -172,13 +172,13 @@ def joint_actions(world: World) -> Int[np.ndarray, "J N"]:
     return joints
 
 
-def _spread(first: Int[np.ndarray, "n"], counts: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
+def spread(first: Int[np.ndarray, "n"], counts: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
     """first[0], first[0] + 1, ..., so many as counts[0]; then those of 1; and so on."""
     ends = np.cumsum(counts)
     return np.repeat(first - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
-class _Rows:
+class Rows:
     """A growing array: `rows` are those in use."""
 
     def __init__(self, like: np.ndarray):
