@@ -133,7 +133,7 @@ def test_actors_that_run_ahead_come_to_the_same_number_of_steps_and_training_ste
     first = 20  # steps of the first rounds, which come before there is a batch
     for line in lines:  # training steps keep up with environment steps
         assert 0.5 * (line["step"] - first - 40) - 1 <= line["updates"] <= 0.5 * line["step"]
-    assert updates > 80
+    assert 0.5 * (step - first) - 1 <= updates <= 0.5 * step  # what was still due at the end is done
     info = RunDir(tmp_path / "run").info()
     assert info["finished"]
 

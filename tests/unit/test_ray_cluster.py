@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from apportion.run.metrics import read_lines
+from apportion.run.rundir import RunDir
 from apportion.train.workers_start import on_ray
 from apportion.types import UserError
 from workers_for_tests import ended
@@ -50,6 +52,8 @@ def cluster():
 OWNER = """
 import sys
 from apportion.train.workers import WorkerLost
+from apportion.run.metrics import read_lines
+from apportion.run.rundir import RunDir
 from apportion.train.workers_start import on_ray
 from apportion.types import UserError
 
@@ -97,6 +101,29 @@ def test_a_cluster_that_runs_already_is_joined_and_left_as_it_was(cluster, tmp_p
             "{'k': 1}",
         ]
         assert all(ended(int(word)) for word in said[0].split())
+
+
+TRAIN = (
+    "power train trivial --horizon 6 --num-episodes 12 --steps-per-episode 20 --warmup-v-h-e-steps 40 "
+    "--warmup-x-h-steps 40 --warmup-q-r-steps 40 --beta-r-rampup-steps 80 --epsilon-decay-steps 300 --num-envs 2 "
+    "--batch-size 16 --hidden 16 16 --log-every 40 --check never --num-actors 2 --actor-steps 2"
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("door", [1, 2])
+def test_actors_on_a_cluster_do_in_lockstep_what_actors_here_do(cluster, tmp_path, door):
+    env, address = cluster[0], cluster[door]
+    elsewhere = ("--async", "--actors", address)
+    for name, flags in {"here": (), "there": (*elsewhere, "--lockstep"), "free": elsewhere}.items():
+        words = [*TRAIN.split(), "--runs-dir", str(tmp_path), "--name", name, *flags]
+        command = [sys.executable, "-m", "apportion", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert RunDir(tmp_path / name).info()["finished"]
+    here, there, free = (tmp_path / name / "metrics.jsonl" for name in ("here", "there", "free"))
+    assert here.read_bytes() == there.read_bytes()
+    assert read_lines(free)[-1]["step"] >= 240 and read_lines(free)[-1]["updates"] > 200
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "cluster", "host:port", "localhost:99999999"])

@@ -165,12 +165,18 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
 
 
 def iteration(session: Session, crew: Crew) -> None:
-    """Take the steps that are there, then train; where actors run ahead, one training step between two looks."""
+    """Take the steps that are there, then train.
+
+    Where actors run ahead: one training step between two looks, and at the end all that are still due.
+    """
     config, learner = session.config, session.learner
     lead = math.ceil(session.owed / config.updates_per_step) if session.owed >= 1 else 0
     take(session, crew.collect(learner, session.step, lead))
-    at_once = math.floor(session.owed) if not config.use_async or config.lockstep else min(1, math.floor(session.owed))
-    for _ in range(at_once):
+    over = session.step >= config.steps
+    for steps in crew.drain() if over else ():
+        take(session, steps)
+    due = math.floor(session.owed)
+    for _ in range(due if over or not config.use_async or config.lockstep else min(1, due)):
         session.owed -= 1
         session.metrics.add(learner.update(session.step))
 
