@@ -19,7 +19,7 @@ Alg = Literal["rrd", "rd", "ircr", "uniform", "none", "model"]
 
 _POSITIVE = ("pi_lr", "q_lr", "r_lr", "alpha_init", "adam_eps", "hidden", "r_hidden", "train_target", "pi_delay_freq")
 _NOT_NEGATIVE = ("alpha_lr", "std_act", "pi_t_std", "pi_t_clip", "q_reg", "eps_decay", "max_grad_norm", "weight_decay")
-_SHARE = ("polyak", "eps_l", "eps_r", "gamma", "val_share", "artificial_share", "dropout")
+_SHARE = ("polyak", "eps_l", "eps_r", "test_eps", "gamma", "val_share", "artificial_share", "dropout")
 
 
 @functools.cache
@@ -126,6 +126,7 @@ class DQNConfig:
     """Deep Q-network (Mnih et al. 2015), double (van Hasselt et al. 2016) and dueling (Wang et al. 2016)."""
 
     hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    optimizer: Literal["adam", "rmsprop"] = "adam"  # rmsprop: centred, momentum .95 (Mnih et al. 2015)
     q_lr: float = 6.25e-5  # step size
     adam_eps: float = 1.5e-4  # Adam's epsilon
     double: bool = False  # choose the next action by the online network
@@ -134,6 +135,7 @@ class DQNConfig:
     eps_l: float = 1.0  # first epsilon
     eps_r: float = 0.01  # last epsilon
     eps_decay: int = 250_000  # env steps from the first to the last
+    test_eps: float = 0.0  # epsilon in evaluations (the paper's, on Atari: .001)
     critic_loss: Literal["mse", "huber"] = "huber"
     max_grad_norm: float = 0.0  # clip the gradient to this norm; 0: never
 
@@ -185,6 +187,21 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class AtariConfig:
+    """How the games of the Arcade Learning Environment are played (Mnih et al. 2015; Machado et al. 2018).
+
+    Grey frames of 84 x 84, each action repeated 4 times, the brighter of the last two frames.
+    """
+
+    sticky: bool = False  # repeat the action before with probability .25, instead of the one chosen
+    noop: int = 30  # at most so many idle steps, drawn from 1 on, begin an episode; 0: none
+    frames: int = 4  # the newest of them are what agents see
+
+    def __post_init__(self) -> None:
+        _at_least(self, {"noop": 0, "frames": 1})
+
+
+@dataclass(frozen=True)
 class OnlineConfig:
     """One run of `apportion train`."""
 
@@ -192,6 +209,7 @@ class OnlineConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     agent: AgentConfig = field(default_factory=SACConfig)
     env_type: Literal["ep_rews", "normal"] = "ep_rews"  # is the reward withheld until the episode's end?
+    atari: AtariConfig = field(default_factory=AtariConfig)  # for Atari games alone
     steps: int = 1_000_000  # env steps in all
     seed: int = 0
     num_envs: int = 1  # environments stepped side by side
@@ -201,6 +219,7 @@ class OnlineConfig:
     warmup: int = 10_000  # env steps of uniformly random actions before the first update
     batch_size: int = 256  # transitions per agent update
     buffer_size: int = 1_000_000  # observations kept (an episode of T steps takes T + 1)
+    store: Literal["memory", "memmap"] = "memory"  # where they are kept; memmap: in a file of the run
     gamma: float = 0.99
     obs_normalization: bool = False  # running mean and deviation, frozen in evaluation
     eval_every: int = 10_000  # env steps between evaluations

@@ -37,6 +37,18 @@ class Spec:
     act_low: tuple[float, ...] = ()
     act_high: tuple[float, ...] = ()
     act_start: int = 0  # "discrete": what the environment calls action 0
+    frames: int = 1  # so many observations, the newest last, are what agents and reward models see at once
+    pixel_max: int = 255  # of uint8 observations: the largest value that occurs
+
+    @property
+    def seen_shape(self) -> tuple[int, ...]:
+        """What agents and reward models see: (frames, *obs_shape), or obs_shape where that is one observation."""
+        return (self.frames, *self.obs_shape) if self.frames > 1 else self.obs_shape
+
+    @property
+    def is_image(self) -> bool:
+        """A stack of grey images (frames, H, W), or one image (H, W, channels)."""
+        return self.obs_dtype == "uint8" and len(self.seen_shape) == 3
 
     @property
     def act_shape(self) -> tuple[int, ...]:

@@ -62,6 +62,7 @@ class Phase2Config:
     lr_q_r: float = 1e-4
     lr_v_r: float = 1e-4
     lr_lookup: float = 1.0  # of tables: the share of an entry that its new target replaces, (0, 1]
+    lr_anneal: float = 0.0  # share of the run, at its end, over which step sizes fall to 0 in a straight line
     grad_clip: float = 1.0  # norm of a network's gradient, times lr / reference_lr; 0: never
     reference_lr: float = 1e-4
     # acting
@@ -133,7 +134,7 @@ _POSITIVE = (
     "weight_clip",
     "hidden",
 )
-_SHARE = ("held_out", "epsilon_start", "epsilon_end", "goal_resample_prob", "imagine", "lr_lookup")
+_SHARE = ("held_out", "lr_anneal", "epsilon_start", "epsilon_end", "goal_resample_prob", "imagine", "lr_lookup")
 
 
 def _check_ranges(config: Phase2Config) -> None:

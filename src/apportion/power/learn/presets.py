@@ -60,6 +60,7 @@ PRESETS: dict[str, Preset] = {
             "v_h_e_loss": "cross-entropy",
             "q_r_output": "log",
             "lr_q_r": 1e-3,
+            "lr_anneal": 0.5,
             "grad_clip": 10.0,
             "target_update_freq": 32,
             "updates_per_step": 0.4,

@@ -65,9 +65,10 @@ def beta_r_at(config: Phase2Config, step: int) -> float:
 
 
 def lr_factor_at(config: Phase2Config, step: int) -> float:
-    """1 until full training, then sqrt(t0 / t), t0 its first step."""
-    first = stages(config)[5].first
-    return 1.0 if step <= first else math.sqrt(max(first, 1) / step)
+    """1 until full training, then sqrt(t0 / t), t0 its first step; over the last `lr_anneal` of the run on to 0."""
+    first, last = stages(config)[5].first, config.lr_anneal * config.steps
+    left = min(1.0, max(0, config.steps - step) / last) if last else 1.0
+    return left if step <= first else left * math.sqrt(max(first, 1) / step)
 
 
 def epsilon_at(config: Phase2Config, step: int) -> float:
