@@ -61,6 +61,14 @@ def test_the_learning_rate_is_constant_then_falls_with_the_root_of_time_without_
     assert lr_factor_at(config, 20_000) == pytest.approx(0.5)
 
 
+def test_the_learning_rate_falls_to_nothing_over_the_last_share_of_the_run_if_asked_to():
+    plain, config = Phase2Config(), Phase2Config(lr_anneal=0.5)
+    assert config.steps == 500_000
+    assert all(lr_factor_at(config, step) == lr_factor_at(plain, step) for step in (0, 5001, 100_000, 250_000))
+    assert lr_factor_at(config, 375_000) == pytest.approx(0.5 * lr_factor_at(plain, 375_000))
+    assert lr_factor_at(config, 500_000) == lr_factor_at(config, 600_000) == 0.0
+
+
 def test_epsilon_falls_linearly_to_its_floor():
     config = Phase2Config()
     assert epsilon_at(config, 0) == 1.0

@@ -156,7 +156,8 @@ class Learner:
         """Targets over all that may follow, and which rows are the batch: none is worked out twice while it is true."""
         times = 1 if self.world.horizon is None else self.world.horizon + 1
         keys = ids * times + t
-        forgot = self.memo.keep((self.updates // self.config.target_update_freq, beta, robots))
+        copies = self.updates // self.config.target_update_freq
+        forgot = self.memo.keep((copies, self.scaled, beta, robots))
         steady = beta in (0.0, self.config.params.beta_r)
         new = self.memo.missing(np.union1d(keys, self._soon(times)) if forgot and steady else keys)
         for part in np.array_split(new, -(-len(new) // _AT_ONCE)) if len(new) else ():
