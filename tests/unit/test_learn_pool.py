@@ -24,8 +24,8 @@ SMALL = Phase2Config(
 FULL = 10**6  # a step of full training
 
 
-def made(config, steps=40):
-    world = load_world("trivial").with_horizon(6)
+def made(config, steps=40, horizon=6):
+    world = load_world("trivial").with_horizon(horizon)
     prior = make_prior(config.human_prior, world, config.params, steps=0, seed=0, say=print)
     learner = Learner(world, prior, config)
     learner.take(Actor(world, prior, config, "0").collect(steps, learner.nets, 0.0, 1.0), 0, 1)
@@ -58,11 +58,18 @@ def test_targets_are_worked_out_once_until_the_target_networks_change():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"target_batches": 2, "target_epochs": 3}, {"imagine": 0.5, "x_h_use_network": False}]
+    ("changes", "horizon"),
+    [
+        ({}, 6),
+        ({}, None),
+        ({"target_batches": 2, "target_epochs": 3}, 6),
+        ({"imagine": 0.5, "x_h_use_network": False}, 6),
+        ({"imagine": 0.5}, None),
+    ],
 )
-def test_what_is_kept_changes_no_number(changes):
+def test_what_is_kept_changes_no_number(changes, horizon):
     config = replace(SMALL, **changes)
-    keeping, forgetting = made(config), made(config)
+    keeping, forgetting = made(config, horizon=horizon), made(config, horizon=horizon)
     keep = forgetting.memo.keep
     forgetting.memo.keep = lambda reason: (keep(()), keep(reason))[1]
     for i in range(45):

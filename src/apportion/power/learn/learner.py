@@ -155,7 +155,7 @@ class Learner:
     ) -> tuple[Material, Int[Tensor, "n"]]:
         """Targets over all that may follow, and which rows are the batch: none is worked out twice while it is true."""
         times = 1 if self.world.horizon is None else self.world.horizon + 1
-        keys = ids * times + t
+        keys = ids * times + (t if times > 1 else 0)  # without a horizon all times are alike
         copies = self.updates // self.config.target_update_freq
         forgot = self.memo.keep((copies, self.scaled, beta, robots))
         steady = beta in (0.0, self.config.params.beta_r)

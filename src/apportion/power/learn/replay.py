@@ -90,8 +90,9 @@ class Replay:
         return int(self._columns["t"][: self.n].max(initial=0))
 
     def keys(self, times: int) -> Int[np.ndarray, "m"]:
-        """state * times + t of all that can be drawn, each once, ascending."""
-        return np.unique(self._columns["ids"][: self.n] * times + self._columns["t"][: self.n])
+        """state * times + t of all that can be drawn, each once, ascending; the state alone where times is 1."""
+        t = self._columns["t"][: self.n] if times > 1 else 0
+        return np.unique(self._columns["ids"][: self.n] * times + t)
 
     def ids(self) -> Int[np.ndarray, "m"]:
         """Numbers of all states it needs, ascending."""
