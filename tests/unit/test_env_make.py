@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeLimit
 
@@ -209,6 +211,25 @@ def test_spec_of_a_mujoco_task_and_of_a_vector_of_it():
 )
 def test_spec_of_own_environments(name, spec):
     assert spec_of(make_one(OWN + name, True)) == spec
+
+
+@pytest.mark.parametrize(
+    ("space", "dtype", "pixel_max"),
+    [
+        (spaces.Box(0, 1, (10, 10, 4), np.bool_), "uint8", 1),  # MinAtar's
+        (spaces.Box(0, 15, (8, 8, 1), np.uint8), "uint8", 15),
+        (spaces.Box(0, 255, (8, 8, 1), np.uint8), "uint8", 255),
+        (spaces.Box(0, 1, (8, 8, 1), np.float32), "float32", 255),
+    ],
+)
+def test_the_largest_value_of_a_pixel_is_that_of_the_space(space, dtype, pixel_max):
+    class Image(Countdown):
+        observation_space = space
+
+    spec = spec_of(Image())
+    assert (spec.obs_shape, spec.obs_dtype, spec.pixel_max) == (space.shape, dtype, pixel_max)
+    assert spec.frames == 1 and spec_of(Image(), frames=3).frames == 3
+    assert spec.is_image == (dtype == "uint8")
 
 
 @pytest.mark.parametrize(

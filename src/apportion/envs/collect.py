@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from apportion.envs.faults import TRY, check_finite, said
 from apportion.rng import Streams
+from apportion.store.frames import seen_now
 from apportion.types import Episode, Spec, UserError
 
 T = TypeVar("T")
@@ -124,13 +125,13 @@ class Collector:
     def step(self, action_fn: Callable[[np.ndarray], np.ndarray]) -> list[Episode]:
         """One step of every environment; returns the episodes that it closed, in the environments' order.
 
-        `action_fn` gets the observations (N, *obs) and gives actions: (N, act_dim) float32 in [-1, 1], or (N,) int64.
+        `action_fn` gets what is seen (N, *seen_shape), gives actions: (N, act_dim) float32 in [-1, 1], or (N,) int64.
         Raises UserError when an action, observation or reward is NaN or infinite, and for a fault in an environment.
         """
         if self._raw is None:
             self._raw = np.zeros(self.envs.observation_space.shape or (), self.envs.single_observation_space.dtype)
             self._reset(np.ones(self.num_envs, np.bool_))
-        act = self._checked_actions(action_fn(self._obs))
+        act = self._checked_actions(action_fn(self._seen()))
         raw, reward, terminated, truncated, _ = self._ask(lambda: self.envs.step(self._to_env(act)))
         obs, reward = self._stored(raw, self.spec.obs_dtype), self._stored(reward, "float32")
         self._check_finite("observation", obs, steps_ahead=1)
@@ -145,6 +146,11 @@ class Collector:
             self.episodes += len(closed)
             self._reset(ended)
         return closed
+
+    def _seen(self) -> np.ndarray:
+        if self.spec.frames == 1:
+            return self._obs
+        return np.stack([seen_now(episode.obs, self.spec.frames) for episode in self._open])
 
     def close(self) -> None:
         """Close the environments, whatever state a fault has left them in."""

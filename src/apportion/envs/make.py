@@ -22,6 +22,8 @@ from gymnasium.envs.registration import find_highest_version, load_env_creator, 
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
+from apportion.config import AtariConfig
+from apportion.envs.atari import GAMES, game_of, make_atari, rom_of
 from apportion.envs.episodic import EpisodicReward, Replayable
 from apportion.envs.faults import said
 from apportion.types import Spec, UserError
@@ -44,6 +46,7 @@ _V5_DIFFERS = {
 }
 _POWER = "power:"
 _OLD_MUJOCO = re.compile(r"(\w+)-v([234])")
+_ATARI = AtariConfig()
 _WRAP = "in a function of your own that returns the wrapped environment, and name it: --env yourmodule:make_env"
 
 
@@ -51,8 +54,8 @@ def resolve(env: str) -> tuple[str | Factory, list[str]]:
     """The registered id, or the class or function, that `env` means; and lines to print about what was changed.
 
     `env` is a Gymnasium id, an id without its version, an older id of a MuJoCo task, `module:Id-v0` (imports `module`,
-    which registers the id), `module:Class` (a class or function that makes an environment without arguments), or
-    `power:WORLD` or `power:RUN`, a world of humans and robots as its robots see it.
+    which registers the id), `module:Class` (a class or function that makes an environment without arguments), an Atari
+    game (see `game_of`), or `power:WORLD` or `power:RUN`, a world of humans and robots as its robots see it.
     Raises UserError, with near matches, if there is no such environment.
     """
     if env.startswith(_POWER) and env != _POWER:
@@ -61,6 +64,11 @@ def resolve(env: str) -> tuple[str | Factory, list[str]]:
         return functools.partial(make_env, env.removeprefix(_POWER)), []
     if ":" in env:
         return _from_module(env), []
+    game = game_of(env)
+    if game is not None:
+        if game not in GAMES:
+            rom_of(game)
+        return functools.partial(make_atari, game, _ATARI, clip=False), [_atari_line(env, game)]
     old = _OLD_MUJOCO.fullmatch(env)
     if old and old[1] in _V5_DIFFERS and f"{old[1]}-v5" in registry:
         simulator = ", newer simulator" if int(old[2]) < 4 else ""
@@ -74,15 +82,28 @@ def resolve(env: str) -> tuple[str | Factory, list[str]]:
     raise UserError(f"unknown environment {env!r}: {_near(env)} Your own is named as module:Class")
 
 
+def _atari_line(env: str, game: str) -> str:
+    meant = f"the Atari game {game}" if env == game else game
+    return f"{env} means {meant}: grey frames of 84 x 84, 4 emulated frames a step, sticky actions only if asked for"
+
+
 def make_one(
-    env: str, episodic: bool, index: int = 0, render_mode: str | None = None, max_steps: int = 0
+    env: str,
+    episodic: bool,
+    index: int = 0,
+    render_mode: str | None = None,
+    max_steps: int = 0,
+    atari: AtariConfig = _ATARI,
+    clip: bool = False,
 ) -> Replayable:
     """One environment, its reward withheld until the end if `episodic`, cut (truncated) after `max_steps` unless 0.
 
-    `index` is its place in a vector. Raises UserError for an unknown environment, a missing package, and whatever else
-    keeps it from being made.
+    `index` is its place in a vector. `atari`, and `clip` (rewards become their sign), are for Atari games alone. Raises
+    UserError for an unknown environment, a missing package, and whatever else keeps it from being made.
     """
     target, _ = resolve(env)
+    if (game := game_of(env)) is not None:
+        target = functools.partial(make_atari, game, atari, clip=clip)
     try:
         with _quiet_mujoco(target):
             made = _make_id(target, render_mode) if isinstance(target, str) else _call(env, target, render_mode)
@@ -105,23 +126,32 @@ def _renderer() -> str:
 
 
 def make_vector(
-    env: str, num_envs: int, kind: Literal["sync", "async"], episodic: bool
+    env: str,
+    num_envs: int,
+    kind: Literal["sync", "async"],
+    episodic: bool,
+    atari: AtariConfig = _ATARI,
+    clip: bool = False,
 ) -> SyncVectorEnv | AsyncVectorEnv:
-    """`num_envs` environments side by side, in this process or in one each; the caller resets them (`Collector`)."""
+    """`num_envs` environments side by side, in this process or in one each; the caller resets them (`Collector`).
+
+    Atari games too: ale-py's own AtariVectorEnv loads the game anew at each seeded reset, in all 0.14 s of CPU time.
+    """
+    make = functools.partial(make_one, env, episodic, atari=atari, clip=clip)
     if kind == "sync":
-        makers = [functools.partial(make_one, env, episodic, i) for i in range(num_envs)]
+        makers = [functools.partial(make, i) for i in range(num_envs)]
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
-    makers = [functools.partial(_make_apart, os.getpid(), env, episodic, i) for i in range(num_envs)]
+    makers = [functools.partial(_make_apart, os.getpid(), make, i) for i in range(num_envs)]
     return _QuietAsync(makers, autoreset_mode=AutoresetMode.DISABLED)
 
 
-def _make_apart(parent: int, env: str, episodic: bool, index: int) -> Replayable:
-    """`make_one` in a process of its own, which leaves it to the process `parent` to decide when to stop."""
+def _make_apart(parent: int, make: Callable[[int], Replayable], index: int) -> Replayable:
+    """`make` in a process of its own, which leaves it to the process `parent` to decide when to stop."""
     if os.getpid() != parent:
         for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to us all
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
-    return make_one(env, episodic, index)
+    return make(index)
 
 
 class _QuietAsync(AsyncVectorEnv):
@@ -134,15 +164,24 @@ class _QuietAsync(AsyncVectorEnv):
                 super()._raise_if_errors(successes)
 
 
-def spec_of(env: gym.Env | VectorEnv) -> Spec:
-    """What an agent must know of `env`. Raises UserError for spaces that no agent here can handle."""
+def frames_of(env: str, atari: AtariConfig) -> int:
+    """How many observations agents see at once: `atari.frames` of an Atari game, one elsewhere."""
+    return atari.frames if game_of(env) is not None else 1
+
+
+def spec_of(env: gym.Env | VectorEnv, frames: int = 1) -> Spec:
+    """What an agent that sees the newest `frames` observations must know of `env`.
+
+    Raises UserError for spaces that no agent here can handle.
+    """
     if isinstance(env, VectorEnv):
         obs, act = env.single_observation_space, env.single_action_space
     else:
         obs, act = env.observation_space, env.action_space
-    obs_shape, obs_dtype = _observations(obs)
+    obs_shape, obs_dtype, pixel_max = _observations(obs)
     if isinstance(act, spaces.Discrete):
-        return Spec(obs_shape, obs_dtype, "discrete", int(act.n), act_start=int(act.start))
+        start = int(act.start)
+        return Spec(obs_shape, obs_dtype, "discrete", int(act.n), act_start=start, frames=frames, pixel_max=pixel_max)
     if not isinstance(act, spaces.Box):
         raise UserError(f"action space {act}: only Box and Discrete are supported: convert the actions {_WRAP}")
     if act.dtype is None or np.dtype(act.dtype).kind != "f":
@@ -152,7 +191,7 @@ def spec_of(env: gym.Env | VectorEnv) -> Spec:
     if not act.is_bounded("both"):
         raise UserError(f"action space {act} is unbounded: give it finite low and high, or change it {_WRAP}")
     low, high = (tuple(float(x) for x in bound.ravel()) for bound in (act.low, act.high))
-    return Spec(obs_shape, obs_dtype, "box", len(low), low, high)
+    return Spec(obs_shape, obs_dtype, "box", len(low), low, high, frames=frames, pixel_max=pixel_max)
 
 
 def step_limit(env: gym.Env) -> int | None:
@@ -171,9 +210,15 @@ def check_agent(spec: Spec, basis_alg: str) -> None:
         raise UserError(f"--basis-alg {basis_alg} cannot act here: the environment has {kinds} actions, use {fit}")
 
 
-def _observations(space: gym.Space) -> tuple[tuple[int, ...], str]:
-    if isinstance(space, spaces.Box) and space.shape and np.dtype(space.dtype).kind in "fiu":
-        return tuple(space.shape), "uint8" if space.dtype == np.uint8 else "float32"
+def _observations(space: gym.Space) -> tuple[tuple[int, ...], str, int]:
+    """Shape, stored dtype, and the largest value of a pixel."""
+    if isinstance(space, spaces.Box) and space.shape:
+        if space.dtype == np.bool_:
+            return tuple(space.shape), "uint8", 1
+        if space.dtype == np.uint8:
+            return tuple(space.shape), "uint8", max(int(space.high.max()), 1)
+        if np.dtype(space.dtype).kind in "fiu":
+            return tuple(space.shape), "float32", Spec.pixel_max
     if isinstance(space, spaces.Dict | spaces.Tuple | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(
             f"observation space {space}: only Box is supported: use gymnasium.wrappers.FlattenObservation {_WRAP}"
@@ -219,6 +264,7 @@ def _near(env: str) -> str:
             continue  # registered only to say what replaced it
         key = env_id.lower().rpartition("-v")[0] or env_id.lower()
         newest[key] = max(newest.get(key, (-1, "")), (spec.version or 0, env_id))
+    newest.update({game.lower(): (0, game) for game in GAMES})
     wanted = re.sub(r"-v\d*$", "", env.lower())
     found = [newest[key][1] for key in difflib.get_close_matches(wanted, newest, n=3)]
     return f"did you mean {', '.join(found)}?" if found else "no registered name is near it."

@@ -6,6 +6,7 @@ The draws of several updates are made at once (`batches`, `subset_batches`): a t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ def subset_batches(
 
 def _blocks(store: EpisodeStore, updates: int, steps: int) -> Iterator[int]:
     """Sizes that add up to `updates`, given `steps` steps per update."""
-    block = max(1, min(BLOCK, BLOCK_BYTES // (2 * steps * store.obs[0].nbytes)))
+    block = max(1, min(BLOCK, BLOCK_BYTES // ((store.spec.frames + 1) * steps * store.obs[0].nbytes)))
     for first in range(0, updates, block):
         yield min(block, updates - first)
 
@@ -53,7 +54,7 @@ def transitions(store: EpisodeStore, n: int, gamma: float, rng: np.random.Genera
     number = _below(store.n_transitions, n, rng)
     number.reshape(runs, -1).sort(axis=1)  # order in a batch means nothing, and memory is walked forwards
     at, row, last = store.locate(number)
-    obs, act = store.take(row)
+    obs, act = store.take(row, store.step_of(number, at) if store.spec.frames > 1 else None)
     # one array each for integers and floats: two copies to a GPU, not four
     ints = np.empty((2, n), np.int64)
     ints[0] = store.lengths.take(at)
@@ -146,29 +147,28 @@ class BestEpisodes:
 
     def __init__(self, spec: Spec, count: int = 10, device: torch.device | str = "cpu"):
         self.count, self._spec, self._device = count, spec, device
-        self._episodes: list[Episode] = []  # in the order in which they came
-        self.store = EpisodeStore(2, spec, device)
+        self.store = EpisodeStore(2, spec, device)  # in the order in which they came
 
     def offer(self, episode: Episode) -> bool:
         """Takes `episode` in if it is among the best; returns whether it was."""
-        if len(self._episodes) == self.count:
-            returns = [e.episode_return for e in self._episodes]
+        stay = list(range(self.store.next_id))
+        if len(stay) == self.count:
+            returns = self.store.returns.tolist()
             worst = min(returns)
             if episode.episode_return < worst:
                 return False
-            del self._episodes[returns.index(worst)]
-        self._episodes.append(episode)
-        self._rebuild()
+            del stay[returns.index(worst)]
+        rows = sum(int(self.store.lengths[i]) + 1 for i in stay) + episode.length + 1
+        self._rebuild(rows, chain((self.store.episode(i) for i in stay), [episode]))
         return True
 
-    def _rebuild(self) -> None:
-        rows = sum(e.length + 1 for e in self._episodes)
-        self.store = EpisodeStore(max(2, rows), self._spec, self._device)
-        self.store.refill(0, iter(self._episodes))
+    def _rebuild(self, rows: int, episodes: Iterator[Episode]) -> None:
+        store = EpisodeStore(max(2, rows), self._spec, self._device)
+        store.refill(0, episodes)  # read from the store before
+        self.store = store
 
     def state(self) -> dict:
         return {"episodes": pack(self.store, range(self.store.next_id))}
 
     def load_state(self, state: dict) -> None:
-        self._episodes = list(unpack(state["episodes"]))
-        self._rebuild()
+        self._rebuild(int((state["episodes"]["length"] + 1).sum()), unpack(state["episodes"]))

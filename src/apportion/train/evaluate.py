@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Generator
 from ctypes import util
 from dataclasses import dataclass
@@ -18,18 +19,21 @@ import numpy as np
 import torch
 
 from apportion.agents import Agent
-from apportion.config import OnlineConfig
+from apportion.config import DQNConfig, OnlineConfig
 from apportion.envs.collect import ActionMap
 from apportion.envs.faults import check_finite, said
-from apportion.envs.make import make_one, step_limit
+from apportion.envs.make import step_limit
 from apportion.rewards import Decomposition, Fitted, RewardMethod
 from apportion.rewards.audit import audit
 from apportion.rng import Streams
+from apportion.store.frames import seen, seen_now
+from apportion.train.environments import one_env
 from apportion.types import Spec, UserError
 
 if TYPE_CHECKING:
     from apportion.train.session import Policy
 
+CHUNK = 256  # steps of images whose learned reward is asked for at once
 LONGEST = 100_000  # steps of an evaluation episode where the environment knows no limit: a good policy may never end it
 
 
@@ -43,11 +47,14 @@ class Trace:
 
 
 class Evaluator:
-    """`episodes` environments of its own, one per fixed seed; they are never shared with training."""
+    """`episodes` environments of its own, one per fixed seed; they are never shared with training.
+
+    The policy is deterministic, but for a DQN's `test_eps`: those random actions, too, are the same in each evaluation.
+    """
 
     def __init__(self, config: OnlineConfig, spec: Spec, episodes: int, seed: int):
         streams = Streams(seed)
-        self.spec = spec
+        self.config, self.spec, self.seed = config, spec, seed
         self.seeds = [streams.integer("evaluation") for _ in range(episodes)]
         self.envs = [_environment(config, i) for i in range(episodes)]
         self.to_env = ActionMap(self.envs[0].action_space)
@@ -58,6 +65,7 @@ class Evaluator:
         Raises UserError for a fault in an environment, and for an observation, action or reward that is not finite.
         """
         active = list(range(len(self.envs)))
+        slips = Slips(self.config, self.spec, self.seed, len(self.envs))
         act: list[list[np.ndarray]] = [[] for _ in self.envs]
         reward: list[list[float]] = [[] for _ in self.envs]
 
@@ -72,8 +80,10 @@ class Evaluator:
         obs = [[x] for x in self._stored(first)]
         check("observation", np.stack([x[-1] for x in obs]))
         while active:
-            chosen = act_greedily(agent, np.stack([obs[i][-1] for i in active]), device)
+            stacks = np.stack([seen_now(obs[i], self.spec.frames) for i in active])
+            chosen = act_greedily(agent, stacks, device)
             check("action", chosen, steps_ahead=1)
+            chosen = slips(chosen, active)
             outcome = [self.envs[i].step(a) for i, a in zip(active, self.to_env(chosen), strict=True)]
             after, rewards = self._stored([o for o, *_ in outcome]), np.array([r for _, r, *_ in outcome])
             check("observation", after, steps_ahead=1)
@@ -83,7 +93,8 @@ class Evaluator:
                 obs[i].append(next_obs)
                 reward[i].append(float(r))
             active = [i for i, (_, _, ended, cut, _) in zip(active, outcome, strict=True) if not (ended or cut)]
-        return [Trace(np.stack(o), np.stack(a), np.array(r)) for o, a, r in zip(obs, act, reward, strict=True)]
+        # one after the other leaves its list: frames of long episodes are not held twice
+        return [Trace(np.stack(obs.pop(0)), np.stack(a), np.array(r)) for a, r in zip(act, reward, strict=True)]
 
     def _stored(self, obs: list[np.ndarray]) -> np.ndarray:  # (n, *obs), as stored
         with np.errstate(over="ignore"):  # too large for float32 becomes inf, which `check_finite` reports
@@ -94,16 +105,32 @@ class Evaluator:
             env.close()
 
 
+class Slips:
+    """The random actions of one evaluation: with probability `test_eps`, and only of a DQN."""
+
+    def __init__(self, config: OnlineConfig, spec: Spec, seed: int, episodes: int):
+        self._share = config.agent.test_eps if isinstance(config.agent, DQNConfig) else 0.0
+        self._actions, streams = spec.act_dim, Streams(seed)
+        self._rng = [streams.generator(f"evaluation/{i}") for i in range(episodes)]
+
+    def __call__(self, act: np.ndarray, active: list[int]) -> np.ndarray:
+        """`act` (n,) of the episodes `active`, with some replaced. Each episode has its own draws, two a step."""
+        if self._share == 0:
+            return act
+        slip, which = np.array([self._rng[i].random(2) for i in active]).T
+        return np.where(slip < self._share, (which * self._actions).astype(act.dtype), act)
+
+
 def _environment(config: OnlineConfig, index: int = 0, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    env = make_one(config.env, False, index, render_mode, config.test_timesteps)
+    env = one_env(config, index, render_mode, config.test_timesteps)
     if config.test_timesteps or step_limit(env) is not None:
         return env
     env.close()
-    return make_one(config.env, False, index, render_mode, LONGEST)
+    return one_env(config, index, render_mode, LONGEST)
 
 
 def act_greedily(agent: Agent, obs: np.ndarray, device: torch.device) -> np.ndarray:
-    """The deterministic policy's actions for observations (n, *obs)."""
+    """The deterministic policy's actions for what is seen (n, *seen_shape)."""
     return agent.act(torch.from_numpy(obs).to(device), None, 0).cpu().numpy()
 
 
@@ -113,11 +140,19 @@ def learned_rewards(method: RewardMethod, traces: list[Trace], device: torch.dev
         return [method.rewards(trace.obs, trace.act, terminated=False) for trace in traces]
     if not isinstance(method, Decomposition):
         return None
+    return [_rewards(method, trace, device) for trace in traces]
+
+
+def _rewards(method: Decomposition, trace: Trace, device: torch.device) -> np.ndarray:
+    spec, steps = method.model.spec, len(trace.act)
+    chunk = CHUNK if spec.is_image else steps  # stacks of images, and what a network makes of them, take much memory
     out = []
-    for trace in traces:
-        obs, act = torch.from_numpy(trace.obs).to(device), torch.from_numpy(trace.act).to(device)
-        out.append(method.model.predict(obs[:-1], act, obs[1:]).float().cpu().numpy())
-    return out
+    for first in range(0, steps, chunk):
+        t = np.arange(first, min(first + chunk, steps))
+        obs, after = (torch.from_numpy(seen(trace.obs, at, spec.frames)).to(device) for at in (t, t + 1))
+        act = torch.from_numpy(trace.act[t]).to(device)
+        out.append(method.model.predict(obs, act, after).float().cpu().numpy())
+    return np.concatenate(out)
 
 
 def summary(traces: list[Trace], learned: list[np.ndarray] | None) -> dict[str, Any]:
@@ -157,7 +192,7 @@ def film_run(run_dir: Path, path: Path, seed: int = 0, checkpoint: Path | None =
     _render_without_a_display()
     _, policy = load_policy(Path(run_dir), checkpoint, lambda line: print(line, file=sys.stderr))
     env = _environment(policy.config, render_mode="rgb_array")
-    frames = _frames(env, policy, Streams(seed).integer("evaluation"))
+    frames = _frames(env, policy, seed)
     try:
         return write_mp4(frames, Path(path), float(env.metadata.get("render_fps", 30)))
     finally:
@@ -173,13 +208,17 @@ def _render_without_a_display() -> None:
 
 
 def _frames(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Generator[np.ndarray]:
-    """What is seen, (H, W, 3) uint8, before each step of one episode. Raises UserError where nothing can be drawn."""
-    to_env = ActionMap(env.action_space)
-    obs, over = env.reset(seed=seed)[0], False
+    """What is drawn, (H, W, 3) uint8, before each step of one episode. Raises UserError where nothing can be drawn."""
+    to_env, spec = ActionMap(env.action_space), policy.spec
+    slips = Slips(policy.config, spec, seed, 1)
+    obs, over = env.reset(seed=Streams(seed).integer("evaluation"))[0], False
+    last = deque([obs.astype(spec.obs_dtype)] * spec.frames, maxlen=spec.frames)
     while not over:
         yield _drawn(env)
-        stored = obs.astype(policy.spec.obs_dtype)[None]
-        obs, _, ended, cut, _ = env.step(to_env(act_greedily(policy.agent, stored, policy.device))[0])
+        stack = seen_now(last, spec.frames)[None]
+        chosen = slips(act_greedily(policy.agent, stack, policy.device), [0])
+        obs, _, ended, cut, _ = env.step(to_env(chosen)[0])
+        last.append(obs.astype(spec.obs_dtype))
         over = ended or cut
 
 

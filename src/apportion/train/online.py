@@ -109,7 +109,7 @@ def _loop(
                 timing.write({"step": now, "seconds": seconds, "steps_per_s": (now - start) / seconds})
             if crossed(before, now, config.eval_every) or over:
                 shown |= _evaluate(session, evaluator, run, evaluations, sinks)
-            if crossed(before, now, config.save_freq) or over or stopping.is_set():
+            if crossed(before, now, config.save_freq) or session.store.save_due or over or stopping.is_set():
                 save(session, run)
             table.update(now, shown)
         finished = session.step >= config.steps

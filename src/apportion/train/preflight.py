@@ -6,13 +6,15 @@ import importlib.util
 
 import torch
 
+from apportion.agents import check_images
 from apportion.config import OnlineConfig
 from apportion.device import torch_device
-from apportion.envs.make import check_agent, make_one, spec_of, step_limit
+from apportion.envs.make import check_agent, make_one, step_limit
 from apportion.fast.compile import check_compiler
 from apportion.rewards import Fitted, load_reward
 from apportion.rewards.demo_model import DemoReward
 from apportion.run.sinks import NAMES
+from apportion.train.environments import env_spec
 from apportion.train.session import check_subset_size
 from apportion.types import Spec, UserError
 
@@ -24,10 +26,11 @@ def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
             f"--warmup {config.warmup} leaves nothing of --steps {config.steps} to learn in: "
             "lower --warmup or raise --steps"
         )
-    env = make_one(config.env, config.env_type == "ep_rews")
+    env = make_one(config.env, config.env_type == "ep_rews", atari=config.atari)
     try:
-        spec, limit = spec_of(env), step_limit(env)
+        spec, limit = env_spec(config, env), step_limit(env)
         check_agent(spec, config.basis_alg)
+        check_images(spec, config)
     finally:
         env.close()
     check_subset_size(config, limit)

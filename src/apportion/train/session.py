@@ -14,7 +14,7 @@ from apportion.agents import Agent, make_agent
 from apportion.config import OnlineConfig, from_json
 from apportion.device import torch_device
 from apportion.envs.collect import Collector
-from apportion.envs.make import check_agent, make_one, make_vector, resolve, spec_of, step_limit
+from apportion.envs.make import check_agent, resolve, step_limit
 from apportion.nets.normalizer import RunningNorm
 from apportion.rewards import Decomposition, RewardMethod, make_method
 from apportion.rng import Streams
@@ -23,6 +23,8 @@ from apportion.run.metrics import Accumulator
 from apportion.run.rundir import RunDir
 from apportion.store.episodes import EpisodeStore
 from apportion.store.log import ReplayLog
+from apportion.store.ring import ObsRing
+from apportion.train.environments import env_spec, one_env, training_envs
 from apportion.types import Episode, Spec, UserError
 
 RECENT = 10  # closed episodes whose mean return is shown
@@ -86,18 +88,19 @@ def make_session(config: OnlineConfig, run: RunDir, warn: Callable[[str], None])
             f"warning: --rrd-batch-size {config.reward.rrd_batch_size} is one subset of --rrd-sample-size "
             f"{config.reward.rrd_sample_size}: each reward update learns from a single episode; a multiple is steadier"
         )
-    envs = make_vector(config.env, config.num_envs, config.vector, config.env_type == "ep_rews")
-    spec = spec_of(envs)
-    limit = _limit(config.env)
+    envs = training_envs(config)
+    spec = env_spec(config, envs)
+    limit = _limit(config)
     check_subset_size(config, limit)
     streams = Streams(config.seed)
     policy = make_policy(config, spec, streams)
-    store = EpisodeStore(config.buffer_size, spec)
+    ring = ObsRing(run.replay, config.buffer_size, spec, warn) if config.store == "memmap" else None
+    store = EpisodeStore(config.buffer_size, spec, ring=ring)
     return Session(policy, streams, envs, Collector(envs, spec, streams, warn), store, ReplayLog(run.replay), limit)
 
 
-def _limit(env: str) -> int | None:
-    probe = make_one(env, False)
+def _limit(config: OnlineConfig) -> int | None:
+    probe = one_env(config)
     limit = step_limit(probe)
     probe.close()
     return limit
@@ -133,19 +136,24 @@ def save(session: Session, run: RunDir) -> Path:
     }
     keep = session.policy.config.keep_checkpoints
     path = checkpoint.save(run.checkpoints, session.step, parts, {"replay": chunks}, keep)
-    session.log.prune(e["file"] for extra in checkpoint.extras(run.checkpoints) for e in extra["replay"])
+    session.store.promise()
+    needed = {e["file"] for extra in checkpoint.extras(run.checkpoints) for e in extra["replay"]}
+    session.log.prune(needed | set(session.store.files))
     if isinstance(session.policy.method, Decomposition):
         session.policy.method.model.save(run.path / "reward")
     return path
 
 
 def restore(session: Session, parts: dict[str, Any], extra: dict[str, Any]) -> bool:
-    """Bring a fresh session to a checkpoint's state. False: an open episode could not be repeated exactly."""
+    """Bring a fresh session to the state of a checkpoint that `newest` has found whole.
+
+    False: an open episode could not be repeated exactly.
+    """
     loop = parts["loop"]
     session.streams.load_state(loop["streams"])
     session.metrics.load_state(loop["metrics"], session.policy.device)
     session.recent = list(loop["recent"])
-    session.log.read(extra["replay"], session.store)
+    session.log.read(extra["replay"], session.store, verified=True)  # gigabytes of frames, and `newest` has read them
     session.policy.agent.load_state(parts["agent"])
     session.policy.method.load_state(parts["method"])
     return session.collector.load_state(parts["collector"])
@@ -166,12 +174,12 @@ def newest(run: RunDir, warn: Callable[[str], None]) -> tuple[Path, dict[str, An
 
 
 def load_policy(run_dir: Path, path: Path | None, warn: Callable[[str], None]) -> tuple[int, Policy]:
-    """The step and the learned parts of a run's newest whole, or the given, checkpoint."""
+    """The step and the learned parts of a run's newest whole, or the given, checkpoint; the replay is not looked at."""
     run = RunDir.open(run_dir)
     config = settings(run)
-    parts = newest(run, warn)[1] if path is None else checkpoint.load(path)[0]
-    probe = make_one(config.env, False)
-    policy = make_policy(config, spec_of(probe), Streams(config.seed))
+    parts = checkpoint.newest(run.checkpoints, warn)[1] if path is None else checkpoint.load(path)[0]
+    probe = one_env(config)
+    policy = make_policy(config, env_spec(config, probe), Streams(config.seed))
     probe.close()
     policy.agent.load_state(parts["agent"])
     policy.method.load_state(parts["method"])
