@@ -1,6 +1,7 @@
 """Compares a compiled update with the plain one, in a process of its own: the tests' type checks cannot be traced.
 
 python fast_for_tests.py AGENT 'REWARD SETTINGS AS JSON'
+AGENT: sac, td3, ddpg, dqn, rmsprop (dqn with it), frames (dqn on stacks of images)
 """
 
 import json
@@ -23,23 +24,36 @@ from apportion.types import Episode, Spec
 CPU = torch.device("cpu")
 
 
+def _spec(agent_name: str) -> Spec:
+    if agent_name in ("sac", "td3", "ddpg"):
+        return Spec((5,), "float32", "box", 2, (-1.0, -1.0), (1.0, 1.0))
+    if agent_name == "frames":
+        return Spec((12, 12), "uint8", "discrete", 3, frames=3, pixel_max=8)
+    return Spec((5,), "float32", "discrete", 3)
+
+
 def trained(agent_name: str, reward: RewardConfig, compiled: bool, bf16: bool = False, updates: int = 8):
     """All parameters after some updates on noise, while episodes of changing length go on closing."""
-    discrete = agent_name == "dqn"
-    box = Spec((5,), "float32", "box", 2, (-1.0, -1.0), (1.0, 1.0))
-    spec = Spec((5,), "float32", "discrete", 3) if discrete else box
+    discrete = agent_name not in ("sac", "td3", "ddpg")
+    spec = _spec(agent_name)
     rng, streams = np.random.default_rng(0), Streams(0)
-    store, norm = EpisodeStore(1000, spec), RunningNorm((5,))
-    more = {"double": True, "dueling": True} if discrete else {}
-    config = replace(AGENTS[agent_name](), hidden=(32, 32), train_target=3, max_grad_norm=0.5, **more)
+    store, norm = EpisodeStore(1000, spec), None if spec.is_image else RunningNorm((5,))
+    config = replace(AGENTS["dqn" if discrete else agent_name](), train_target=3, max_grad_norm=0.5)
+    if discrete:
+        kind = "rmsprop" if agent_name == "rmsprop" else "adam"
+        config = replace(config, double=True, dueling=True, optimizer=kind)
+    config = config if spec.is_image else replace(config, hidden=(32, 32))
     agent = make_agent(spec, config, streams.torch_generator("init"), norm, CPU)
     method = make_method(spec, reward, streams.torch_generator("init"), norm, CPU)
 
     def close_one(length: int) -> None:
         act = rng.integers(3, size=length) if discrete else rng.uniform(-1, 1, (length, 2)).astype(np.float32)
-        obs, shown = rng.normal(size=(length + 1, 5)).astype(np.float32), rng.normal(size=length).astype(np.float32)
+        shape = (length + 1, *spec.obs_shape)
+        obs = rng.integers(0, 9, shape).astype(np.uint8) if spec.is_image else rng.normal(size=shape).astype(np.float32)
+        shown = rng.normal(size=length).astype(np.float32)
         episode = Episode(obs, act, shown, length % 2 == 0, 0, 0)
-        norm.observe(torch.from_numpy(obs))
+        if norm is not None:
+            norm.observe(torch.from_numpy(obs))
         store.add(episode)
         method.closed(episode)
 

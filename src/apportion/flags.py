@@ -19,8 +19,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 
-from apportion.config import AGENTS, OnlineConfig, RewardConfig
-from apportion.presets import PRESETS, Preset, compile_if_it_pays, defaults
+from apportion.config import AGENTS, AtariConfig, OnlineConfig, RewardConfig
+from apportion.presets import PRESETS, Preset, compile_if_it_pays, default_agent, defaults, is_atari, with_rmsprop
 from apportion.types import UserError
 
 C = TypeVar("C")
@@ -127,13 +127,18 @@ def parse_train(argv: Sequence[str]) -> TrainRequest:
     wants_help = any(arg in ("-h", "--help") for arg in rest)
     given = walk([arg for arg in rest if arg not in ("-h", "--help")], _hints(), "apportion train")
     alg = _one(given, "alg", preset.alg if preset else "rrd")
-    basis_alg = _one(given, "basis_alg", preset.basis_alg if preset else "sac")
     env = _one(given, "env", preset.env if preset else "")
+    basis_alg = _one(given, "basis_alg", preset.basis_alg if preset else default_agent(env))
     variant = _one(given, "ircr_variant", preset.ircr_variant if preset else "rrd")
     config = defaults(alg, basis_alg, env or "REQUIRED", variant)
     config = preset.tune(config) if preset else config
+    optimizer = _one(given, "optimizer", "adam")
+    if basis_alg == "dqn" and optimizer == "rmsprop":
+        config = with_rmsprop(config)
     if not wants_help:
         check_flags(given, alg, basis_alg)
+        check_frames(given, env)
+        check_optimizer(given, optimizer)
         if alg == "model" and "model" not in given:
             raise UserError("--alg model needs the run whose reward model pays: --reward runs/NAME says both")
         if not env:
@@ -181,9 +186,9 @@ def _preset(argv: Sequence[str]) -> tuple[Preset | None, list[str]]:
 def _hints() -> dict[str, Any]:
     """Field name -> type of every flag of `apportion train`, of all agents together."""
     hints: dict[str, Any] = {}
-    for cls in (*AGENTS.values(), RewardConfig, OnlineConfig, RunOptions):
+    for cls in (*AGENTS.values(), RewardConfig, AtariConfig, OnlineConfig, RunOptions):
         hints |= typing.get_type_hints(cls)
-    return {name: hint for name, hint in hints.items() if name not in ("agent", "reward")}
+    return {name: hint for name, hint in hints.items() if name not in ("agent", "reward", "atari")}
 
 
 def walk(argv: Sequence[str], hints: dict[str, Any], prog: str) -> dict[str, list[str]]:
@@ -279,6 +284,20 @@ def check_flags(given: Iterable[str], alg: str, basis_alg: str, dash: str = "-")
             raise UserError(f"{flag} is a setting of --reward RUN, and the method here is {alg}")
         if name == "ircr_variant" and alg != "ircr":
             raise UserError(f"{flag} is a setting of ircr, and the method here is {alg}")
+
+
+def check_frames(given: Iterable[str], env: str, dash: str = "-") -> None:
+    """Refuse a setting of Atari games for an environment that is none. Raises UserError naming the first one."""
+    names = {f.name for f in fields(AtariConfig)} & set(given)
+    if names and env and not is_atari(env):
+        flag = "--" + min(names).replace("_", dash)
+        raise UserError(f"{flag} is a setting of Atari games, such as Assault, and {env} is none")
+
+
+def check_optimizer(given: Iterable[str], optimizer: str, flag: str = "--adam-eps") -> None:
+    """Refuse Adam's epsilon for RMSProp, whose own is fixed. Raises UserError."""
+    if "adam_eps" in given and optimizer == "rmsprop":
+        raise UserError(f"{flag} is a setting of adam, and the optimizer here is rmsprop: leave it out")
 
 
 def spell(given: dict[str, list[str]], hints: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,28 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from apportion.config import AGENTS, DQNConfig, OnlineConfig
-from apportion.flags import FALSE, TRUE, Parser, check_flags, free_path
-from apportion.presets import compile_if_it_pays, defaults
+from apportion.config import AGENTS, OnlineConfig
+from apportion.flags import FALSE, TRUE, Parser, check_flags, check_frames, check_optimizer, free_path
+from apportion.presets import compile_if_it_pays, default_agent, defaults, is_atari, with_rmsprop
 from apportion.types import UserError
-
-_ATARI = """
-Adventure AirRaid Alien Amidar Assault Asterix Asteroids Atlantis BankHeist BattleZone BeamRider Berzerk Bowling Boxing
-Breakout Carnival Centipede ChopperCommand CrazyClimber Defender DemonAttack DoubleDunk ElevatorAction Enduro
-FishingDerby Freeway Frostbite Gopher Gravitar Hero IceHockey Jamesbond JourneyEscape Kangaroo Krull KungFuMaster
-MontezumaRevenge MsPacman NameThisGame Phoenix Pitfall Pong Pooyan PrivateEye Qbert Riverraid RoadRunner Robotank
-Seaquest Skiing Solaris SpaceInvaders StarGunner Tennis TimePilot Tutankham UpNDown Venture VideoPinball WizardOfWor
-YarsRevenge Zaxxon
-"""
-
 
 # the names of these fields are the same in both worlds
 _SAME_INT = ("test_rollouts", "timesteps", "buffer_size", "batch_size", "warmup", "train_batches", "save_freq", "seed")
 _SAME_AGENT = {
     "train_target": int, "pi_lr": float, "q_lr": float, "polyak": float, "alpha_lr": float, "alpha_init": float,
     "std_act": float, "q_reg": float, "pi_t_std": float, "pi_t_clip": float, "pi_delay_freq": int,
-    "eps_l": float, "eps_r": float, "eps_decay": int, "double": bool, "dueling": bool,
+    "eps_l": float, "eps_r": float, "eps_decay": int, "double": bool, "dueling": bool, "test_eps": float,
 }  # fmt: skip
+_SAME_ATARI = {"sticky": bool, "noop": int, "frames": int}
+_FIXED = {"RMSProp_decay": 0.95, "RMSProp_eps": 0.01, "rews_scale": 1.0}  # taken where they say what is done anyway
 _SAME_REWARD = {"r_lr": float, "rrd_batch_size": int, "rrd_sample_size": int, "rrd_bias_correction": bool}
 
 
@@ -56,18 +49,22 @@ def parse(argv: Sequence[str]) -> tuple[OnlineConfig, str, LegacyOptions]:
     given = {name: value for name, value in vars(parser.parse(argv)).items() if value is not None}
     alg, basis_alg, env = _method(given)
     check_flags(given, alg, basis_alg, dash="_")
+    _check_atari(given, env)
     base = defaults(alg, basis_alg, env)
+    if given.get("optimizer") == "rmsprop":
+        base = with_rmsprop(base)
     config = replace(
         base,
         env_type=given.get("env_type", "ep_rews"),
         reward=replace(base.reward, **_pick(given, _SAME_REWARD)),
         agent=_agent(base, given),
+        atari=replace(base.atari, **_pick(given, _SAME_ATARI)),
         gamma=given.get("gamma", base.gamma),
         obs_normalization=given.get("obs_normalization", base.obs_normalization),
         device=_device(given),
         test_timesteps=given.get("test_timesteps", 0),
         **_pick(given, _SAME_INT),
-        **_lengths(given, base.timesteps),
+        **_lengths(given, base),
     )
     options = LegacyOptions(
         runs_dir=Path(given.get("checkpoint_dir", "runs")),
@@ -134,12 +131,13 @@ def _parser() -> Parser:
     add("--env", help="environment (default: Ant-v2)")
     add("--env_type", choices=["ep_rews", "normal"], help="is the reward withheld until the episode's end?")
     add("--alg", choices=["rrd", "rd", "ircr", "uniform", "none", *AGENTS], help="method (default: rrd)")
-    add("--basis_alg", choices=list(AGENTS), help="agent (default: sac)")
+    add("--basis_alg", choices=list(AGENTS), help="agent (default: sac, dqn for Atari games)")
     for name in ("epochs", "cycles", "iterations", *_SAME_INT, "test_timesteps"):
         add(f"--{name}", type=int)
     for name in ("obs_normalization", "save_rews", "save_final", "cuda"):
         add(f"--{name}", type=truth, nargs="?", const=True)
-    for name, kind in {**_SAME_AGENT, **_SAME_REWARD, "gamma": float, "Adam_eps": float}.items():
+    numbers = {"gamma": float, "Adam_eps": float, **dict.fromkeys(_FIXED, float)}
+    for name, kind in {**_SAME_AGENT, **_SAME_REWARD, **_SAME_ATARI, **numbers}.items():
         if kind is bool:
             add(f"--{name}", type=truth, nargs="?", const=True)
         else:
@@ -147,8 +145,6 @@ def _parser() -> Parser:
     add("--optimizer", choices=["adam", "rmsprop"], help="of dqn")
     add("--checkpoint_dir", help="directory that holds the run directories (default: runs)")
     add("--device", help="cpu, cuda, cuda:1")
-    for name in ("sticky", "noop", "frames", "test_eps", "rews_scale"):  # Atari's, refused with a plain word
-        add(f"--{name}", help=argparse.SUPPRESS)
     return parser
 
 
@@ -160,24 +156,30 @@ def truth(text: str) -> bool:
 
 
 def _method(given: dict[str, Any]) -> tuple[str, str, str]:
-    """alg, basis_alg, env. `--alg=sac` was the old way to say: the bare agent. Raises UserError for Atari."""
+    """alg, basis_alg, env. `--alg=sac` was the old way to say: the bare agent."""
     env = given.get("env", "Ant-v2")
-    game = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?(-ram)?(-v\d+)?$", "", env)
-    atari_flags = [name for name in ("sticky", "noop", "frames", "test_eps", "rews_scale") if name in given]
-    if game in _ATARI.split() or env.startswith("ALE/") or atari_flags:
-        what = f"--env={env}" if game in _ATARI.split() or env.startswith("ALE/") else f"--{atari_flags[0]}"
-        raise UserError(
-            f"{what}: Atari's frames are not supported yet; dqn takes environments with vector observations"
-        )
-    if given.get("optimizer") == "rmsprop":
-        raise UserError("--optimizer=rmsprop is not offered: dqn uses Adam (--q_lr, --Adam_eps)")
     alg = given.get("alg", "rrd")
     if alg in AGENTS:
         other = given.get("basis_alg", alg)
         if other != alg:
             raise UserError(f"--alg={alg} is the bare agent {alg}: leave out --basis_alg={other}")
         return "none", alg, env
-    return alg, given.get("basis_alg", "sac"), env
+    return alg, given.get("basis_alg", default_agent(env)), env
+
+
+def _check_atari(given: dict[str, Any], env: str) -> None:
+    """Raises UserError for settings of frames and of RMSProp that would change nothing, or cannot be had."""
+    check_frames(given, env, dash="_")
+    optimizer = given.get("optimizer", "adam")
+    check_optimizer({"adam_eps"} & {name.lower() for name in given}, optimizer, flag="--Adam_eps")
+    for name in _FIXED.keys() & given.keys():
+        flag = f"--{name}={given[name]:g}"
+        if name.startswith("RMSProp") and optimizer != "rmsprop":
+            raise UserError(f"{flag} is a setting of --optimizer=rmsprop, and the optimizer here is {optimizer}")
+        if name == "rews_scale" and not (is_atari(env) and given.get("env_type") == "normal"):
+            raise UserError(f"{flag}: rewards are clipped in Atari games with --env_type=normal only; leave it out")
+        if not math.isclose(given[name], _FIXED[name]):
+            raise UserError(f"{flag}: it is {_FIXED[name]:g} here, as in Mnih et al. 2015; leave it out")
 
 
 def _pick(given: dict[str, Any], names: Sequence[str] | dict[str, type]) -> dict[str, Any]:
@@ -187,18 +189,18 @@ def _pick(given: dict[str, Any], names: Sequence[str] | dict[str, type]) -> dict
 def _agent(base: OnlineConfig, given: dict[str, Any]) -> Any:
     known = {f.name for f in fields(base.agent)}
     changes = {name: value for name, value in _pick(given, _SAME_AGENT).items() if name in known}
-    if "Adam_eps" in given or "optimizer" in given:
-        if not isinstance(base.agent, DQNConfig):
-            flag = "--Adam_eps" if "Adam_eps" in given else "--optimizer"
-            raise UserError(f"{flag} is a setting of dqn, and the agent here is {base.basis_alg}")
-        if "Adam_eps" in given:
-            changes["adam_eps"] = given["Adam_eps"]
+    if "Adam_eps" in given:
+        if "adam_eps" not in known:
+            raise UserError(f"--Adam_eps is a setting of dqn, and the agent here is {base.basis_alg}")
+        changes["adam_eps"] = given["Adam_eps"]
     return replace(base.agent, **changes)
 
 
-def _lengths(given: dict[str, Any], timesteps: int) -> dict[str, int]:
+def _lengths(given: dict[str, Any], base: OnlineConfig) -> dict[str, int]:
     """epochs x cycles x iterations x timesteps env steps, an evaluation after each cycle. Raises UserError below 1."""
-    old = {"epochs": 3, "cycles": 100, "iterations": 100, "timesteps": timesteps}
+    atari = is_atari(base.env)
+    old = {"epochs": 10 if atari else 3, "cycles": 20 if atari else 100, "iterations": 500 if atari else 100}
+    old["timesteps"] = base.timesteps
     numbers = {name: given.get(name, number) for name, number in old.items()}
     for name, number in numbers.items():
         if number < 1:

@@ -41,10 +41,27 @@ def defaults(alg: str, basis_alg: str, env: str, ircr_variant: str = "rrd") -> O
         obs_normalization=basis_alg == "ddpg",
     )
     if basis_alg == "dqn":
-        config = _dqn(config)
+        config = _atari(_dqn(config)) if is_atari(env) else _dqn(config)
     elif re.fullmatch(r"Reacher(-v\d+)?", env):  # its episodes have 50 steps, fewer than the released K = 64
         config = replace(config, reward=replace(config.reward, rrd_sample_size=32))
     return _ircr(config, ircr_variant) if alg == "ircr" else config
+
+
+def is_atari(env: str) -> bool:
+    """Does `env` name an Atari game?"""
+    from apportion.envs.atari import game_of  # its imports are not light
+
+    return game_of(env) is not None
+
+
+def default_agent(env: str) -> str:
+    """The agent where none is named: dqn for Atari games, else sac, as in the RRD code."""
+    return "dqn" if env and is_atari(env) else "sac"
+
+
+def with_rmsprop(config: OnlineConfig) -> OnlineConfig:
+    """`config` of a dqn with RMSProp, and the step size that Mnih et al. 2015 (and the RRD code) took for it."""
+    return replace(config, agent=replace(config.agent, optimizer="rmsprop", q_lr=2.5e-4))  # type: ignore[call-arg]
 
 
 def compile_if_it_pays(config: OnlineConfig) -> OnlineConfig:
@@ -58,6 +75,12 @@ def _dqn(config: OnlineConfig) -> OnlineConfig:
     """The released DQN settings, which were made for Atari: small batches, one subset, one update per four steps."""
     reward = replace(config.reward, rrd_batch_size=32, rrd_sample_size=32)
     return replace(config, reward=reward, train_batches=25, warmup=30_000, batch_size=32)
+
+
+def _atari(config: OnlineConfig) -> OnlineConfig:
+    """What the released settings have besides: 10 epochs of 20 cycles of 500 x 100 steps, 5 episodes after each."""
+    agent = replace(config.agent, test_eps=0.001)  # type: ignore[call-arg]
+    return replace(config, agent=agent, steps=10_000_000, eval_every=50_000, test_rollouts=5)
 
 
 def _ircr(config: OnlineConfig, variant: str) -> OnlineConfig:

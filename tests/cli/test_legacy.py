@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from apportion.config import AtariConfig
 from apportion.legacy import main, parse, save_rews
 from apportion.presets import compile_if_it_pays, defaults
 from apportion.types import UserError
@@ -18,6 +19,8 @@ README = [  # tag, the other flags, alg, agent, bias correction, name of the run
     ("IRCR-SAC Ant-v2", "--alg=ircr --basis_alg=sac", "ircr", "sac", False, "IRCR-SAC-Ant-v2"),
     ("IRCR-TD3 Ant-v2", "--alg=ircr --basis_alg=td3", "ircr", "td3", False, "IRCR-TD3-Ant-v2"),
     ("IRCR-DDPG Ant-v2", "--alg=ircr --basis_alg=ddpg", "ircr", "ddpg", False, "IRCR-DDPG-Ant-v2"),
+    ("RRD-DQN Assault", "--alg=rrd --basis_alg=dqn", "rrd", "dqn", False, "RRD-DQN-Assault"),
+    ("IRCR-DQN Assault", "--alg=ircr --basis_alg=dqn", "ircr", "dqn", False, "IRCR-DQN-Assault"),
 ]
 
 
@@ -27,8 +30,9 @@ def parse_line(line: str):
 
 @pytest.mark.parametrize(("tag", "flags", "alg", "agent", "corrected", "name"), README)
 def test_the_readmes_commands_run_with_the_released_settings(tag, flags, alg, agent, corrected, name):
-    config, run, options = parse([f"--tag={tag}", *flags.split(), "--env=Ant-v2"])
-    wanted = compile_if_it_pays(defaults(alg, agent, "Ant-v2"))
+    env = tag.split()[1]
+    config, run, options = parse([f"--tag={tag}", *flags.split(), f"--env={env}"])
+    wanted = compile_if_it_pays(defaults(alg, agent, env))
     assert config == replace(wanted, reward=replace(wanted.reward, rrd_bias_correction=corrected))
     assert config.env_type == "ep_rews"
     assert (run, str(options.runs_dir), options.save_rews) == (name, "runs", True)
@@ -76,6 +80,20 @@ def test_the_flags_of_the_other_agents_reach_theirs():
     assert (dqn.double, dqn.dueling, dqn.adam_eps) == (True, True, 1e-8)
 
 
+def test_the_flags_of_atari_reach_their_settings():
+    config, run, _ = parse_line(
+        "--env=Assault --sticky=True --noop=7 --frames=2 --test_eps=.05 --env_type=normal --rews_scale=1 --double "
+        "--optimizer=rmsprop --RMSProp_decay=.95 --RMSProp_eps=1e-2 --epochs=2 --timesteps=50"
+    )
+    assert config.atari == AtariConfig(sticky=True, noop=7, frames=2)
+    assert (config.basis_alg, config.env_type, config.steps) == ("dqn", "normal", 2 * 20 * 500 * 50)
+    agent = config.agent
+    assert (agent.test_eps, agent.double, agent.optimizer, agent.q_lr) == (0.05, True, "rmsprop", 2.5e-4)
+    assert run == "rrd-dqn-Assault"
+    assert parse_line("--env=Assault --optimizer=rmsprop --q_lr=1e-4")[0].agent.q_lr == 1e-4
+    assert parse_line("--env=Assault --optimizer=adam --alg=dqn")[0].agent == defaults("none", "dqn", "Assault").agent
+
+
 def test_the_bare_agent_was_called_a_method():
     config, _, _ = parse(["--alg=td3", "--env_type=normal"])
     assert (config.reward.alg, config.basis_alg, config.env_type) == ("none", "td3", "normal")
@@ -85,10 +103,15 @@ def test_the_bare_agent_was_called_a_method():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--alg=rrd --basis_alg=dqn --env=Assault", "frames are not supported yet"),
-        ("--env=ALE/Pong-v5", "frames are not supported yet"),
-        ("--env=PongNoFrameskip-v4", "frames are not supported yet"),
-        ("--frames=4", "frames are not supported yet"),
+        ("--frames=4", "--frames is a setting of Atari games, such as Assault, and Ant-v2 is none"),
+        ("--test_eps=.1", "--test_eps is a setting of dqn, and the agent here is sac"),
+        ("--env=Assault --frames=four", "invalid int value: 'four'"),
+        ("--env=Assault --sticky=maybe", "neither True nor False"),
+        ("--env=Assault --rews_scale=1", "--rews_scale=1: rewards are clipped in Atari games with --env_type=normal"),
+        ("--env=Assault --env_type=normal --rews_scale=5", "--rews_scale=5: it is 1 here"),
+        ("--env=Assault --optimizer=rmsprop --RMSProp_decay=.9", "--RMSProp_decay=0.9: it is 0.95 here"),
+        ("--env=Assault --RMSProp_eps=.01", "is a setting of --optimizer=rmsprop, and the optimizer here is adam"),
+        ("--env=Assault --optimizer=rmsprop --Adam_eps=1", "--Adam_eps is a setting of adam"),
         ("--epoch=3", "unknown flag --epoch; did you mean --epochs?"),
         ("--rrd-bias-correction=True", "did you mean --rrd_bias_correction?"),
         ("--save_rews=maybe", "neither True nor False"),
@@ -98,7 +121,7 @@ def test_the_bare_agent_was_called_a_method():
         ("--basis_alg=td3 --alpha_lr=0", "--alpha_lr is a setting of sac, and the agent here is td3"),
         ("--alg=ircr --rrd_batch_size=64", "--rrd_batch_size is a setting of rrd and rd"),
         ("--Adam_eps=1e-4", "--Adam_eps is a setting of dqn"),
-        ("--optimizer=rmsprop", "dqn uses Adam"),
+        ("--optimizer=rmsprop", "--optimizer is a setting of dqn, and the agent here is sac"),
         ("Ant-v2", "unexpected argument 'Ant-v2'"),
     ],
 )

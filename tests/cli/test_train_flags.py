@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from apportion.config import DQNConfig, SACConfig, TD3Config
+from apportion.config import AtariConfig, DQNConfig, SACConfig, TD3Config
 from apportion.flags import did_you_mean, parse_train, walk, with_seed
 from apportion.presets import PRESETS
 from apportion.types import UserError
@@ -34,6 +34,25 @@ def test_every_field_is_one_flat_flag():
     assert agent == SACConfig(hidden=(32,), pi_lr=2e-4, q_lr=5e-4, polyak=0.9, alpha_init=0.2, alpha_lr=0.0)
     assert (config.gamma, config.num_envs, config.vector) == (0.95, 4, "async")
     assert (config.device, config.bf16, config.compile) == ("cuda:1", True, False)
+
+
+def test_an_atari_game_brings_its_agent_and_its_flags():
+    config = parse("--env Assault").config
+    assert (config.basis_alg, config.steps, config.atari) == ("dqn", 10_000_000, AtariConfig(False, 30, 4))
+    line = "--env Assault --sticky --noop 3 --frames 2 --store memmap --double --dueling --test-eps .05 --adam-eps 1e-4"
+    config = parse(line).config
+    assert config.atari == AtariConfig(sticky=True, noop=3, frames=2)
+    assert config.store == "memmap"
+    agent = config.agent
+    assert (agent.double, agent.dueling, agent.test_eps, agent.adam_eps) == (True, True, 0.05, 1e-4)
+    assert not parse("--env ALE/Assault-v5 --sticky --no-sticky").config.atari.sticky
+
+
+def test_rmsprop_has_the_papers_step_size_unless_one_is_given():
+    agent = parse("--env Assault --optimizer rmsprop").config.agent
+    assert (agent.optimizer, agent.q_lr) == ("rmsprop", 2.5e-4)
+    assert parse("rrd-dqn --env CartPole-v1 --optimizer rmsprop --q-lr 1e-3").config.agent.q_lr == 1e-3
+    assert parse("rrd-dqn --env CartPole-v1 --optimizer adam").config.agent.q_lr == 6.25e-5
 
 
 @pytest.mark.parametrize(
@@ -109,6 +128,17 @@ def test_names_of_runs_tell_them_apart():
         ("--env X --alg uniform --return-correction", "--return-correction is a setting of rrd and rd"),
         ("--env X --alg ircr --episode-sampling uniform", "--episode-sampling is a setting of rrd and rd"),
         ("--env X --alg rd --rrd-bias-correction", "--rrd-bias-correction is a setting of rrd"),
+        ("--env X --frames 2", "--frames is a setting of Atari games, such as Assault, and X is none"),
+        ("--env CartPole-v1 --basis-alg dqn --no-sticky", "--sticky is a setting of Atari games"),
+        ("--env Assault --frames 0", "--frames 0: it must be at least 1"),
+        ("--env Assault --noop -1", "--noop -1: it must be at least 0"),
+        ("--env Assault --noop many", "--noop many: a whole number is wanted"),
+        ("--env Assault --store disk", "--store disk: choose from memory, memmap"),
+        ("--env Assault --optimizer adma", "--optimizer adma: choose from adam, rmsprop; did you mean adam?"),
+        ("--env Assault --optimizer rmsprop --adam-eps 1e-4", "--adam-eps is a setting of adam"),
+        ("--env Assault --test-eps 2", "--test-eps 2.0: it must lie in [0, 1]"),
+        ("--env X --double", "--double is a setting of dqn, and the agent here is sac"),
+        ("--env X --atari 3", "unknown flag --atari"),
         ("--env X --ircr-variant official", "--ircr-variant is a setting of ircr"),
         ("--env X --seeds 0,1,1", "--seeds 0,1,1: give different whole numbers"),
         ("--env X --seeds 0-3", "--seeds 0-3: give different whole numbers"),

@@ -37,6 +37,19 @@ def test_every_agent_and_method_compiles_to_the_same_numbers(agent, reward):
     assert_equal_to_rounding(agent, reward)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("agent", "reward"),
+    [
+        ("frames", {"rrd_ensemble": 2, "rrd_batch_size": 64, "rrd_sample_size": 16}),
+        ("frames", {"alg": "ircr"}),
+        ("rmsprop", SMALL),
+    ],
+)
+def test_frames_and_rmsprop_compile_to_the_same_numbers(agent, reward):
+    assert_equal_to_rounding(agent, reward)
+
+
 def test_bfloat16_stays_near_float32_and_keeps_parameters_in_float32():
     plain, said = trained("sac", RewardConfig(**SMALL), compiled=False, updates=20)
     half, also_said = trained("sac", RewardConfig(**SMALL), compiled=False, bf16=True, updates=20)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from apportion.agents import make_agent
@@ -13,7 +14,7 @@ from apportion.config import AGENTS
 from apportion.nets import gaussian
 from apportion.nets.mlp import MLP, StackedMLP
 from apportion.nets.normalizer import RunningNorm
-from apportion.nets.optim import Adam, polyak_
+from apportion.nets.optim import Adam, RMSProp, polyak_
 from apportion.types import Spec
 
 
@@ -82,6 +83,35 @@ def test_adam_is_pytorchs_adam(max_grad_norm):
         reference.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.95])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.01])
+def test_rmsprop_without_its_epsilon_is_pytorchs_centred_one(momentum, max_grad_norm):
+    """PyTorch adds eps to the root, the paper under it: without eps both are the same."""
+    ours, theirs = (nn.Parameter(torch.randn(4, 3, generator=generator(), dtype=torch.float64)) for _ in range(2))
+    optimizer = RMSProp([ours], 1e-2, eps=0.0, momentum=momentum, max_grad_norm=max_grad_norm)
+    reference = torch.optim.RMSprop([theirs], 1e-2, alpha=0.95, eps=0.0, centered=True, momentum=momentum)
+    for seed in range(1, 21):
+        wanted = torch.randn(4, 3, generator=generator(seed), dtype=torch.float64)
+        optimizer.minimize((ours - wanted).square().sum())
+        reference.zero_grad()
+        (theirs - wanted).square().sum().backward()
+        if max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_([theirs], max_grad_norm)
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_rmsprop_by_hand():
+    """Gradients 2, then -1: means .1, .045; mean squares .2, .24; .01 under the root; no step is carried on."""
+    param = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = RMSProp([param])  # the paper's numbers
+    optimizer.step([torch.tensor([2.0], dtype=torch.float64)])
+    first = -2.5e-4 * 2 / math.sqrt(0.2 - 0.1**2 + 0.01)
+    assert param.item() == pytest.approx(first, rel=1e-12)
+    optimizer.step([torch.tensor([-1.0], dtype=torch.float64)])
+    assert param.item() - first == pytest.approx(2.5e-4 / math.sqrt(0.24 - 0.045**2 + 0.01), rel=1e-12)
 
 
 def test_polyak_keeps_its_share_and_zero_copies():

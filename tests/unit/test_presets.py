@@ -2,8 +2,8 @@
 
 import pytest
 
-from apportion.config import DDPGConfig, DQNConfig, SACConfig, TD3Config
-from apportion.presets import PRESETS, compile_if_it_pays, defaults
+from apportion.config import AtariConfig, DDPGConfig, DQNConfig, SACConfig, TD3Config
+from apportion.presets import PRESETS, compile_if_it_pays, default_agent, defaults
 from apportion.types import UserError
 
 SAC = SACConfig(
@@ -76,6 +76,35 @@ def test_dqn_has_the_released_settings(alg):
     assert (config.train_batches, config.timesteps, config.batch_size, config.warmup) == (25, 100, 32, 30_000)
     assert (config.reward.rrd_batch_size, config.reward.rrd_sample_size) == (32, 32)
     assert config.buffer_size == 1_000_000
+
+
+@pytest.mark.parametrize("alg", ["rrd", "rd", "ircr", "uniform", "none"])
+@pytest.mark.parametrize("env", ["Assault", "ALE/MsPacman-v5", "PongNoFrameskip-v4"])
+def test_atari_has_the_released_settings(alg, env):
+    config = defaults(alg, "dqn", env)
+    assert config.agent == DQNConfig(
+        hidden=(256, 256), optimizer="adam", q_lr=6.25e-5, adam_eps=1.5e-4, double=False, dueling=False,
+        train_target=8000, eps_l=1.0, eps_r=0.01, eps_decay=250_000, test_eps=0.001, critic_loss="huber",
+        max_grad_norm=0.0,
+    )  # fmt: skip
+    assert config.atari == AtariConfig(sticky=False, noop=30, frames=4)
+    assert (config.train_batches, config.timesteps, config.batch_size, config.warmup) == (25, 100, 32, 30_000)
+    # 10 epochs of 20 cycles of 500 iterations of 100 steps; 5 test episodes after each cycle
+    assert (config.steps, config.eval_every, config.test_rollouts) == (10 * 20 * 500 * 100, 500 * 100, 5)
+    assert (config.buffer_size, config.gamma, config.obs_normalization) == (1_000_000, 0.99, False)
+    assert (config.reward.rrd_batch_size, config.reward.rrd_sample_size, config.reward.r_lr) == (32, 32, 3e-4)
+    assert config.env_type == ("normal" if alg == "none" else "ep_rews")
+
+
+def test_other_games_keep_the_settings_of_dqn():
+    config = defaults("rrd", "dqn", "MinAtar/Breakout-v1")
+    assert (config.steps, config.eval_every, config.test_rollouts) == (3_000_000, 10_000, 10)
+    assert config.agent.test_eps == 0.0
+
+
+@pytest.mark.parametrize(("env", "agent"), [("Assault", "dqn"), ("Ant-v5", "sac"), ("CartPole-v1", "sac"), ("", "sac")])
+def test_atari_games_are_for_dqn_unless_said_otherwise(env, agent):
+    assert default_agent(env) == agent
 
 
 def test_quickstart_leaves_steps_out_of_reachers_short_episodes():

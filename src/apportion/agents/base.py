@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apportion.nets.normalizer import RunningNorm
-from apportion.nets.optim import Adam
+from apportion.nets.optim import Optimizer
 from apportion.rng import Streams
 from apportion.types import Batch, Metrics, Spec
 
@@ -57,12 +58,12 @@ class Agent(Protocol):
 
 
 class Vector(nn.Module):
-    """Observations of any shape as normalised float vectors. (Frames will have a trunk of their own here.)"""
+    """Observations of any shape as normalised float vectors. (Images: `nets.conv.Images`.)"""
 
     def __init__(self, spec: Spec, norm: RunningNorm | None):
         super().__init__()
         self.norm = norm
-        self.size = int(np.prod(spec.obs_shape))
+        self.size = int(np.prod(spec.seen_shape))
 
     def forward(self, obs: Tensor) -> Float[Tensor, "n o"]:
         x = obs if self.norm is None else self.norm(obs)
@@ -74,7 +75,7 @@ def regression(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
     return F.mse_loss(prediction, target) if kind == "mse" else F.smooth_l1_loss(prediction, target)
 
 
-def module_state(module: nn.Module, optimizers: dict[str, Adam], **counters: int) -> dict[str, Any]:
+def module_state(module: nn.Module, optimizers: Mapping[str, Optimizer], **counters: int) -> dict[str, Any]:
     """Networks, normaliser, optimisers and counters as one tree."""
     return {
         "net": dict(module.state_dict()),
@@ -83,7 +84,7 @@ def module_state(module: nn.Module, optimizers: dict[str, Adam], **counters: int
     }
 
 
-def load_module_state(module: nn.Module, optimizers: dict[str, Adam], state: dict[str, Any]) -> dict[str, int]:
+def load_module_state(module: nn.Module, optimizers: Mapping[str, Optimizer], state: dict[str, Any]) -> dict[str, int]:
     """The inverse of `module_state`; returns the counters. Raises RuntimeError where names or shapes differ."""
     module.load_state_dict(state["net"])
     for name, optimizer in optimizers.items():

@@ -1,4 +1,4 @@
-"""Deep Q-network, double and dueling on request: the whole algorithm.
+"""Deep Q-network on vectors or images, double and dueling on request: the whole algorithm.
 
 Mnih et al. 2015 (Nature 518); double: van Hasselt et al. 2016, arXiv 1509.06461; dueling: Wang et al. 2016, 1511.06581.
 """
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from apportion.agents.base import Due, Noise, Vector, load_module_state, module_state, regression
 from apportion.config import DQNConfig
+from apportion.nets.conv import Images, Shape, Trunk, picked
 from apportion.nets.mlp import MLP
 from apportion.nets.normalizer import RunningNorm
-from apportion.nets.optim import Adam, polyak_
+from apportion.nets.optim import Adam, Optimizer, RMSProp, polyak_
 from apportion.rng import Streams
 from apportion.types import Batch, Metrics, Spec
 
@@ -25,8 +26,13 @@ def epsilon(config: DQNConfig, step: int) -> float:
     return config.eps_l + (config.eps_r - config.eps_l) * min(1.0, step / max(1, config.eps_decay))
 
 
+def duel(value: Float[Tensor, "n 1"], advantage: Float[Tensor, "n actions"]) -> Float[Tensor, "n actions"]:
+    """One value and the advantages less their mean (Wang et al., eq. 9)."""
+    return value + advantage - advantage.mean(-1, keepdim=True)
+
+
 class QNetwork(nn.Module):
-    """(n, o) -> (n, actions). Dueling: one value and the advantages less their mean (Wang et al., eq. 9)."""
+    """Vectors (n, o) -> (n, actions)."""
 
     def __init__(self, size: int, hidden: tuple[int, ...], actions: int, dueling: bool, generator: torch.Generator):
         super().__init__()
@@ -35,10 +41,23 @@ class QNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "n o"]) -> Float[Tensor, "n actions"]:
         out = self.net(x)
-        if not self.dueling:
-            return out
-        advantage = out[:, 1:]
-        return out[:, :1] + advantage - advantage.mean(-1, keepdim=True)
+        return duel(out[:, :1], out[:, 1:]) if self.dueling else out
+
+
+class ImageQNetwork(nn.Module):
+    """Images (n, c, h, w) -> (n, actions). Dueling: value and advantages have a dense layer each, and their layers."""
+
+    def __init__(self, shape: Shape, actions: int, dueling: bool, generator: torch.Generator):
+        super().__init__()
+        self.trunk = Trunk(shape, generator, streams=1 + dueling)
+        self.advantage = MLP((self.trunk.out_features, actions), generator)
+        self.value = MLP((self.trunk.out_features, 1), generator) if dueling else None
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n actions"]:
+        if self.value is None:
+            return self.advantage(self.trunk(x))
+        first, second = self.trunk(x).chunk(2, -1)
+        return duel(self.value(first), self.advantage(second))
 
 
 def q_loss(agent: DQN, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -47,9 +66,9 @@ def q_loss(agent: DQN, batch: Batch) -> tuple[Tensor, Metrics]:
         next_obs = agent.encode(batch.next_obs)
         next_q = agent.target(next_obs)
         chooser = agent.critic(next_obs) if agent.config.double else next_q
-        best = next_q.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+        best = picked(next_q, chooser.argmax(-1))
         target = batch.reward + batch.discount * best
-    q = agent.critic(agent.encode(batch.obs)).gather(-1, batch.act[:, None]).squeeze(-1)
+    q = picked(agent.critic(agent.encode(batch.obs)), batch.act)
     loss = regression(q, target, agent.config.critic_loss)
     return loss, {"q_loss": loss.detach(), "q": q.detach().mean()}
 
@@ -62,13 +81,23 @@ class DQN(nn.Module):
     ):
         super().__init__()
         self.config, self.actions = config, spec.act_dim
-        self.encode = Vector(spec, norm)
-        self.critic = QNetwork(self.encode.size, config.hidden, spec.act_dim, config.dueling, generator)
-        self.target = QNetwork(self.encode.size, config.hidden, spec.act_dim, config.dueling, generator)
+        self.encode = Images(spec) if spec.is_image else Vector(spec, norm)
+        self.critic, self.target = (self._network(spec, generator) for _ in range(2))
         self.target.load_state_dict(self.critic.state_dict())
         self.to(device)
-        self.optim = {"q": Adam(list(self.critic.parameters()), config.q_lr, config.adam_eps, config.max_grad_norm)}
+        self.optim = {"q": self._optimizer()}
         self.updates = 0
+
+    def _network(self, spec: Spec, generator: torch.Generator) -> nn.Module:
+        if isinstance(self.encode, Images):
+            return ImageQNetwork(self.encode.shape, spec.act_dim, self.config.dueling, generator)
+        return QNetwork(self.encode.size, self.config.hidden, spec.act_dim, self.config.dueling, generator)
+
+    def _optimizer(self) -> Optimizer:
+        config, params = self.config, list(self.critic.parameters())
+        if config.optimizer == "rmsprop":
+            return RMSProp(params, config.q_lr, max_grad_norm=config.max_grad_norm)
+        return Adam(params, config.q_lr, config.adam_eps, config.max_grad_norm)
 
     def act_noise(self, streams: Streams, n: int) -> Noise:
         draw = streams.generator("act")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -99,8 +98,7 @@ class Decomposition:
         return reward + batch.reward if self.config.return_correction else reward
 
     def _missing(self, episode: Episode) -> Tensor:
-        obs, act = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device) for x in (episode.obs, episode.act))
-        predicted = self.model.predict(obs[:-1], act, obs[1:]).sum()
+        predicted = self.model.steps(episode.obs, episode.act).sum()
         return (episode.episode_return - predicted) / episode.length
 
     def state(self) -> dict[str, Any]:

@@ -47,9 +47,7 @@ class Fitted(Given):
     def rewards(self, obs: np.ndarray, act: np.ndarray, terminated: bool) -> np.ndarray:
         """(T,) for an episode's observations (T + 1, o) and actions (T, a), as stored; without the environment's."""
         if isinstance(self.model, RewardModel):
-            device = self.model.scale.device
-            seen, done = (torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (obs, act))
-            return self.model.predict(seen[:-1], done, seen[1:]).float().cpu().numpy()
+            return self.model.steps(obs, act).float().cpu().numpy()
         demo = self._demo(obs, act)
         phi = self.model.potential(demo) if self.shapes else None
         if phi is None:
@@ -103,7 +101,7 @@ def load_fitted(path: str, spec: Spec, task: str, device: torch.device) -> Fitte
 
 
 def _check_learned(model: RewardModel, spec: Spec) -> None:
-    for what in ("obs_shape", "obs_dtype", "act_kind", "act_dim", "act_low", "act_high"):
+    for what in ("obs_shape", "obs_dtype", "act_kind", "act_dim", "act_low", "act_high", "frames", "pixel_max"):
         here, there = getattr(spec, what), getattr(model.spec, what)
         if here != there:
             raise UserError(f"--reward: this model was learned with {what} {there}, and the environment has {here}")
