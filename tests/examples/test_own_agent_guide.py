@@ -1,0 +1,59 @@
+"""The Python in docs/guides/your-own-agent.md runs as it is printed, and so do its commands."""
+
+import re
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from apportion.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "guides" / "your-own-agent.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.S | re.M)
+
+
+def test_there_are_blocks_to_run():
+    assert len(blocks("python")) == 4 and len(blocks("bash")) == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_block_runs(number, capsys):
+    code, names = blocks("python")[number], {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        exec(compile(code, f"block {number}", "exec"), names)
+    if number == 0:
+        assert "R_rmse" in capsys.readouterr().out
+    if number == 1:
+        assert names["model"].logger.name_to_value["reward/R_rmse"] > 0
+    if number == 2:
+        assert len(names["buffer"]) == 200 and names["batch"].reward.shape == (256,)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_labelled_episodes_are_read_back_by_minari(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    Path("data").mkdir()
+    from label_minari import record
+
+    record("pendulum/random-v0", episodes=4, seed=0)
+    for line in blocks("bash")[0].splitlines():
+        program, *args = shlex.split(line)
+        assert program == "apportion"
+        assert main([*args, *(["--steps", "20"] if args[0] == "fit" else [])]) == 0
+    exec(compile(blocks("python")[3], "the last block", "exec"), {})
+    assert "200 steps with learned rewards" in capsys.readouterr().out
+    sys.modules.pop("label_minari", None)
+
+
+def test_every_example_that_is_named_is_there():
+    named = set(re.findall(r"examples/\w+\.py", PAGE))
+    assert len(named) >= 4 and all((ROOT / name).is_file() for name in named)
