@@ -52,7 +52,7 @@ types: install-dev
 # the tests that train for minutes
 check-long: install-dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[check]'
-	$(BIN)/pytest -m long -n $(WORKERS)
+	$(BIN)/pytest -m long -n $(WORKERS) --timeout 5400
 
 # the numbers in docs/results: speed against stable-baselines3, memory
 bench: install-dev

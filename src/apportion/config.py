@@ -126,7 +126,7 @@ class DQNConfig:
     """Deep Q-network (Mnih et al. 2015), double (van Hasselt et al. 2016) and dueling (Wang et al. 2016)."""
 
     hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
-    optimizer: Literal["adam", "rmsprop"] = "adam"  # rmsprop: centred, momentum .95 (Mnih et al. 2015)
+    optimizer: Literal["adam", "rmsprop"] = "adam"  # rmsprop: centred, decay .95 (Mnih et al. 2015)
     q_lr: float = 6.25e-5  # step size
     adam_eps: float = 1.5e-4  # Adam's epsilon
     double: bool = False  # choose the next action by the online network

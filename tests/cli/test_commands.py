@@ -77,14 +77,13 @@ def test_presets_are_listed():
 
 def test_the_old_front_door_is_a_script_at_the_root():
     done = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--alg=rrd", "--basis_alg=dqn", "--env=Assault"],
+        [sys.executable, ROOT / "train.py", "--alg=rrd", "--basis_alg=dqn", "--env=Asault"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "apportion: --env=Assault: Atari's frames are not supported yet; "
-        "dqn takes environments with vector observations\n"
+        "apportion: unknown environment 'Asault': did you mean Assault? Your own is named as module:Class\n"
     )
 
 

@@ -61,6 +61,7 @@ def test_kills_at_random_moments(tmp_path, seed):
         child = os.fork()
         if child == 0:
             os.close(read_end)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler is not ours
             try:
                 go_on(tmp_path, write_end, deadly_step, delay)
             finally:

@@ -11,7 +11,7 @@ from apportion.agents.base import Noise
 from apportion.config import DQNConfig, OnlineConfig, RewardConfig, SACConfig
 from apportion.envs.collect import Collector
 from apportion.envs.make import make_one, make_vector, spec_of
-from apportion.rewards import Decomposition
+from apportion.rewards import Decomposition, model
 from apportion.rng import Streams
 from apportion.train import environments, evaluate
 from apportion.train.evaluate import Evaluator, Slips, Trace, learned_rewards
@@ -125,8 +125,8 @@ def test_the_learned_reward_of_a_long_trace_is_asked_for_in_parts(monkeypatch):
         expected = method.model.predict(views[:-1], torch.from_numpy(trace.act), views[1:]).numpy()
     sizes, predict = [], method.model.predict
     monkeypatch.setattr(method.model, "predict", lambda o, a, n: sizes.append(len(o)) or predict(o, a, n))
-    monkeypatch.setattr(evaluate, "CHUNK", 10)
-    (learned,) = learned_rewards(method, [trace], CPU) or []
+    monkeypatch.setattr(model, "PIECE", 10)
+    (learned,) = learned_rewards(method, [trace]) or []
     assert sizes == [10, 10, 3]
     np.testing.assert_allclose(learned, expected, rtol=1e-4, atol=1e-6)
 

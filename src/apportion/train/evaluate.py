@@ -26,14 +26,13 @@ from apportion.envs.make import step_limit
 from apportion.rewards import Decomposition, Fitted, RewardMethod
 from apportion.rewards.audit import audit
 from apportion.rng import Streams
-from apportion.store.frames import seen, seen_now
+from apportion.store.frames import seen_now
 from apportion.train.environments import one_env
 from apportion.types import Spec, UserError
 
 if TYPE_CHECKING:
     from apportion.train.session import Policy
 
-CHUNK = 256  # steps of images whose learned reward is asked for at once
 LONGEST = 100_000  # steps of an evaluation episode where the environment knows no limit: a good policy may never end it
 
 
@@ -134,25 +133,13 @@ def act_greedily(agent: Agent, obs: np.ndarray, device: torch.device) -> np.ndar
     return agent.act(torch.from_numpy(obs).to(device), None, 0).cpu().numpy()
 
 
-def learned_rewards(method: RewardMethod, traces: list[Trace], device: torch.device) -> list[np.ndarray] | None:
+def learned_rewards(method: RewardMethod, traces: list[Trace]) -> list[np.ndarray] | None:
     """The learned reward (T,) of each step of each episode; None where nothing is learned."""
     if isinstance(method, Fitted):  # as if no episode had terminated: a trace does not say
         return [method.rewards(trace.obs, trace.act, terminated=False) for trace in traces]
     if not isinstance(method, Decomposition):
         return None
-    return [_rewards(method, trace, device) for trace in traces]
-
-
-def _rewards(method: Decomposition, trace: Trace, device: torch.device) -> np.ndarray:
-    spec, steps = method.model.spec, len(trace.act)
-    chunk = CHUNK if spec.is_image else steps  # stacks of images, and what a network makes of them, take much memory
-    out = []
-    for first in range(0, steps, chunk):
-        t = np.arange(first, min(first + chunk, steps))
-        obs, after = (torch.from_numpy(seen(trace.obs, at, spec.frames)).to(device) for at in (t, t + 1))
-        act = torch.from_numpy(trace.act[t]).to(device)
-        out.append(method.model.predict(obs, act, after).float().cpu().numpy())
-    return np.concatenate(out)
+    return [method.model.steps(trace.obs, trace.act).float().cpu().numpy() for trace in traces]
 
 
 def summary(traces: list[Trace], learned: list[np.ndarray] | None) -> dict[str, Any]:
@@ -177,7 +164,7 @@ def evaluate_run(run_dir: Path, *, episodes: int = 10, seed: int = 0, checkpoint
         traces = evaluator.rollouts(policy.agent, policy.device)
     finally:
         evaluator.close()
-    learned = learned_rewards(policy.method, traces, policy.device)
+    learned = learned_rewards(policy.method, traces)
     return {"step": step, "seeds": evaluator.seeds, **summary(traces, learned)}
 
 

@@ -185,7 +185,7 @@ def _evaluate(
     session: Session, evaluator: Evaluator, run: RunDir, evaluations: JsonLines, sinks: list[Sink]
 ) -> dict[str, float]:
     traces = evaluator.rollouts(session.policy.agent, session.policy.device)
-    learned = learned_rewards(session.policy.method, traces, session.policy.device)
+    learned = learned_rewards(session.policy.method, traces)
     result = summary(traces, learned)
     if learned is not None:
         true = np.concatenate([t.reward for t in traces]).astype(np.float32)
