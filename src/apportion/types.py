@@ -47,8 +47,12 @@ class Spec:
 
     @property
     def is_image(self) -> bool:
-        """A stack of grey images (frames, H, W), or one image (H, W, channels)."""
-        return self.obs_dtype == "uint8" and len(self.seen_shape) == 3
+        """A stack of grey images (frames, H, W), one image (H, W, channels), or one grey one (H, W) of 36 pixels a side.
+
+        Smaller tables (H, W) of bytes may hold anything, and are taken for vectors.
+        """
+        sides = self.seen_shape
+        return self.obs_dtype == "uint8" and (len(sides) == 3 or (len(sides) == 2 and min(sides) >= 36))
 
     @property
     def act_shape(self) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 ATARI = Spec((84, 84), "uint8", "discrete", 6, frames=4)
 STACKS = Spec((10, 10), "uint8", "discrete", 3, frames=3)
 SINGLE = Spec((10, 10, 4), "uint8", "discrete", 3, pixel_max=1)
+FRAME = Spec((84, 84), "uint8", "discrete", 6)
 TINY = Spec((3, 3, 1), "uint8", "discrete", 2, pixel_max=1)
 both_kinds = pytest.mark.parametrize("spec", [STACKS, SINGLE], ids=["stacks", "single"])
 
@@ -95,6 +96,7 @@ def test_a_single_grey_image_is_one_channel():
     out = Images(grey)(image)
     assert out.shape == (2, 1, 10, 10) and out[1, 0, 4, 7].item() == 1.0 and out.sum() == 1.0
     assert Images(grey).with_next(image, image).shape == (2, 2, 10, 10)
+    assert FRAME.is_image and not grey.is_image  # a small table of bytes may hold anything
 
 
 # ---------------------------------------------------------------- DQN
@@ -146,7 +148,7 @@ def test_targets_by_hand(double, loss, expected):
     assert q_loss(agent, terminal)[0].item() == pytest.approx({"mse": 1.0, "huber": 0.5}[loss])
 
 
-@pytest.mark.parametrize("spec", [ATARI, STACKS, SINGLE], ids=["atari", "stacks", "single"])
+@pytest.mark.parametrize("spec", [ATARI, FRAME, STACKS, SINGLE], ids=["atari", "frame", "stacks", "single"])
 @pytest.mark.parametrize("dueling", [False, True])
 def test_the_gradient_reaches_every_parameter(spec, dueling):
     agent = DQN(spec, DQNConfig(dueling=dueling), generator(), None, CPU)
