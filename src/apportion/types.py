@@ -47,7 +47,7 @@ class Spec:
 
     @property
     def is_image(self) -> bool:
-        """A stack of grey images (frames, H, W), one image (H, W, channels), or one grey one (H, W) of 36 pixels a side.
+        """A stack of grey images (frames, H, W), an image (H, W, channels), or a grey one (H, W) of 36 pixels a side.
 
         Smaller tables (H, W) of bytes may hold anything, and are taken for vectors.
         """

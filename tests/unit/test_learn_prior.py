@@ -24,6 +24,7 @@ from apportion.power.pettingzoo import ParallelWorld
 from apportion.power.reach import states_at
 from apportion.power.solve import solve
 from apportion.run import checkpoint
+from apportion.run.tree import put_together
 from apportion.types import UserError
 from power_table import TableWorld, random_world
 
@@ -356,7 +357,7 @@ def test_a_learned_prior_goes_through_a_checkpoint():
     every, t = np.arange(5, dtype=np.int16)[:, None], np.arange(5)
     assert not np.array_equal(learned(every, t), empty(every, t))
     structure, tensors = checkpoint.flatten("prior", learned.state())
-    empty.load_state(checkpoint.unflatten(json.loads(json.dumps(structure)), tensors))
+    empty.load_state(put_together(json.loads(json.dumps(structure)), tensors))
     np.testing.assert_array_equal(learned(every, t), empty(every, t))
     with pytest.raises(ValueError, match="no human prior of table"):
         made("learned", chain(3, 2)).load_state(learned.state())

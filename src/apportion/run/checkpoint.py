@@ -1,7 +1,6 @@
 """Checkpoints: directories of safetensors and JSON with a manifest of hashes; complete, or not there.
 
-Written to `step_N.tmp`, synced, then renamed. A state tree is a nested dictionary with string keys; its leaves are
-tensors, NumPy arrays, numbers, strings, booleans, None and lists of these. Each part's JSON holds the tree, with
+Written to `step_N.tmp`, synced, then renamed. Each part is a tree of state (run/tree.py): its JSON holds the tree, with
 {"$tensor": name} or {"$array": name} where safetensors hold the numbers. There is no code in a checkpoint.
 """
 
@@ -13,9 +12,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -23,12 +20,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from apportion.run.files import full_disk, sha256, sync_directory, write_synced
+from apportion.run.tree import Tree, put_together, take_apart
 from apportion.types import UserError
 
-Tree = dict[str, Any]
 _NAME = re.compile(r"step_(\d{9,})(\.old)?")
 _PART = re.compile(r"\w+")
-_MARKS = ("$tensor", "$array")
 
 
 class CheckpointDamaged(UserError):
@@ -56,10 +52,7 @@ def flatten(part: str, tree: Tree) -> tuple[Tree, dict[str, Tensor]]:
     """
     tensors: dict[str, Tensor] = {}
 
-    def store(value: Tensor | np.ndarray, path: str) -> str:
-        # a copy of its own: safetensors refuses tensors that share memory (views of one flat buffer do)
-        tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value.detach()
-        tensor = tensor.to("cpu", copy=True).contiguous()
+    def put(path: str, tensor: Tensor) -> str:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFinite(part, path)
         name = path
@@ -68,36 +61,10 @@ def flatten(part: str, tree: Tree) -> tuple[Tree, dict[str, Tensor]]:
         tensors[name] = tensor
         return name
 
-    def walk(node: Any, path: str) -> Any:
-        if isinstance(node, Tensor):
-            return {"$tensor": store(node, path)}
-        if isinstance(node, np.ndarray):
-            return {"$array": store(node, path)}
-        if isinstance(node, dict):
-            for key in node:
-                if not isinstance(key, str) or key in _MARKS:
-                    raise TypeError(f"{part}: key {key!r} at {path or 'the top'} cannot be saved: use another string")
-            return {key: walk(value, f"{path}/{key}" if path else key) for key, value in node.items()}
-        if isinstance(node, list):
-            return [walk(value, f"{path}/{i}") for i, value in enumerate(node)]
-        if node is None or type(node) in (bool, int, float, str):
-            return node
-        raise TypeError(f"{part}: {path} is a {type(node).__name__}, which a checkpoint cannot hold")
-
-    return walk(tree, ""), tensors
-
-
-def unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `flatten`."""
-    if isinstance(tree, dict):
-        if "$tensor" in tree:
-            return tensors[tree["$tensor"]]
-        if "$array" in tree:
-            return tensors[tree["$array"]].numpy()
-        return {key: unflatten(value, tensors) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [unflatten(value, tensors) for value in tree]
-    return tree
+    try:
+        return take_apart(tree, put), tensors
+    except TypeError as error:
+        raise TypeError(f"{part}: {error}") from error
 
 
 # -------------------------------------------------------------------- writing
@@ -236,7 +203,7 @@ def load(path: Path) -> tuple[dict[str, Tree], Tree]:
         if name.endswith(".json"):
             part = name.removesuffix(".json")
             try:
-                parts[part] = unflatten(json.loads(data[name]), load_tensors(data[f"{part}.safetensors"]))
+                parts[part] = put_together(json.loads(data[name]), load_tensors(data[f"{part}.safetensors"]))
             except (ValueError, KeyError, TypeError, SafetensorError) as e:
                 raise CheckpointDamaged(f"{path}: {part} cannot be read ({e})") from e
     return parts, body["extra"]

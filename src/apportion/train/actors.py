@@ -20,7 +20,7 @@ from apportion.power.learn.stages import beta_r_at, epsilon_at
 from apportion.power.learn.worlds import reopen
 from apportion.power.world import World
 from apportion.rng import Streams
-from apportion.run.checkpoint import Tree
+from apportion.run.tree import Tree
 from apportion.train.workers import Worker, WorkerLost, Workers
 from apportion.train.workers_start import on_ray, processes
 from apportion.types import UserError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, runtime_checkable
 
-from apportion.run.checkpoint import Tree
+from apportion.run.tree import Tree
 from apportion.types import UserError
 
 

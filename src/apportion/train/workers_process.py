@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apportion.run.checkpoint import Tree
+    from apportion.run.tree import Tree
     from apportion.train.workers_remote import Seat
 
 _REPLY, _BEAT, _ERROR = b"r", b"b", b"e"  # first byte of what a worker sends

@@ -12,8 +12,7 @@ import traceback
 from types import ModuleType
 from typing import Any
 
-from apportion.run.checkpoint import Tree
-from apportion.run.tree import from_bytes, to_bytes
+from apportion.run.tree import Tree, from_bytes, to_bytes
 from apportion.train.workers import Worker, build_worker
 from apportion.train.workers_process import Pulse, set_threads
 from apportion.train.workers_remote import Seat

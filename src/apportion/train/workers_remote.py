@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from apportion.run.checkpoint import Tree
-from apportion.run.tree import from_bytes, to_bytes
+from apportion.run.tree import Tree, from_bytes, to_bytes
 from apportion.train.workers import WorkerLost
 
 _START = 120.0  # seconds until a worker's first sign of life: it has to import what it needs

@@ -6,8 +6,7 @@ import traceback
 from collections import deque
 from functools import partial
 
-from apportion.run.checkpoint import Tree
-from apportion.run.tree import from_bytes, to_bytes
+from apportion.run.tree import Tree, from_bytes, to_bytes
 from apportion.train.workers import Worker, WorkerLost, Workers, build_worker
 from apportion.train.workers_process import start_process
 from apportion.train.workers_remote import Remote
