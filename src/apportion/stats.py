@@ -82,6 +82,17 @@ def per_episode(
     return np.array([measure(a[e - t : e], b[e - t : e]) for e, t in zip(ends, steps, strict=True)], np.float64)
 
 
+def median_episode(true: np.ndarray, length: np.ndarray) -> tuple[int, slice]:
+    """Number of the episode of median return (of two, the one with the lower return), and where its steps lie.
+
+    `true`: rewards (sum of lengths,), the episodes one after the other; `length`: (episodes,) steps of each, no zeros.
+    """
+    ends = np.cumsum(length)
+    returns = np.add.reduceat(true.astype(np.float64), ends - length)
+    number = int(np.argsort(returns, kind="stable")[(len(returns) - 1) // 2])
+    return number, slice(int(ends[number] - length[number]), int(ends[number]))
+
+
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if a.ndim != 1 or a.shape != b.shape:

@@ -135,7 +135,7 @@ def test_the_film_is_of_the_episode_that_the_evaluation_plays():
     agent, played_again = Watcher(), Watcher()
     (trace,) = evaluator(DOTS, episodes=1).rollouts(agent, CPU)
     policy = replace(rewarded(), config=DOTS, agent=played_again)
-    pictures = list(evaluate._frames(make_one(DOTS.env, False, render_mode="rgb_array"), policy, 5))
+    pictures = list(evaluate._frames(make_one(DOTS.env, False, render_mode="rgb_array"), policy, 5, [], []))
     assert [int(p[0, 0, 0]) for p in pictures] == list(range(len(trace.act)))
     assert np.array_equal(np.stack(agent.shown), np.stack(played_again.shown))
 

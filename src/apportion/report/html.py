@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from apportion.report import plots
-from apportion.report.parts import Album, counted, curves_of, html_table, settings_section, thin, versions_section
+from apportion.report.parts import Album, counted, curves_of, film, html_table, settings_section, thin, versions_section
 from apportion.report.runs import (
     Credit,
     Group,
@@ -37,6 +37,7 @@ TRAINING = {
     "agent/pi_loss": "Policy loss",
     "agent/alpha": "Temperature",
 }
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 CSS = """
 :root { color-scheme: light dark; --ink: #22272e; --faint: #5f6873; --line: #e1e4e8; --paper: #fff; --card: #f6f7f9; }
 @media (prefers-color-scheme: dark) {
@@ -47,7 +48,7 @@ body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 56rem; color: va
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .35rem; } h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; }
 h3 { font-size: 1.05rem; margin: 2.2rem 0 .4rem; } p { margin: .5rem 0; } .faint, figcaption { color: var(--faint); }
 figure { margin: 1rem 0 1.8rem; } figcaption { font-size: .88rem; margin-top: .5rem; }
-figure img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+figure img, figure video { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
   border-radius: 8px; padding: 10px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; width: 100%; margin: .8rem 0; }
 th, td { text-align: left; padding: .42rem .8rem .42rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -55,6 +56,7 @@ th { color: var(--faint); font-weight: 600; } td.n, th.n { text-align: right; wh
   font-variant-numeric: tabular-nums; }
 details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
 code { font-size: .88em; overflow-wrap: anywhere; }
+figure video { width: auto; max-width: 100%; max-height: 44rem; margin: 0 auto; padding: 0; }
 .note { border-left: 3px solid #e69f00; background: var(--card); padding: .5rem .9rem; margin: .6rem 0;
   border-radius: 0 6px 6px 0; }
 """
@@ -96,7 +98,7 @@ def _page(groups: Sequence[Group], album: Album) -> str:
     count = sum(len(g.runs) for g in groups)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <link rel="icon" href="data:,"><title>{escape(title)}: apportion report</title><style>{CSS}</style></head><body>
 <h1>{escape(title)}</h1>
 <p class="faint">{counted(count, "run")}, reported by <code>apportion report</code>. Returns are those of evaluation
@@ -120,6 +122,7 @@ def _section(env: str, groups: Sequence[Group], album: Album) -> str:
     for g in groups:
         if found := credits_of[g.label][0]:
             parts.append(_credit(env, g, found, album))
+        parts.append(film(g, album.page))
     parts.append(_training(env, groups, album))
     return "".join(parts)
 
@@ -235,7 +238,28 @@ def _credit(env: str, g: Group, found: Sequence[tuple[Run, Credit]], album: Albu
     of = counted(len(found), "seed")
     caption = f"All episodes of the last audited evaluation of {of} (step {steps}); dashed: equality."
     many = album.show(fig, f"{env} {g.label} scatter", f"{kind.title()} against true reward, {name} on {env}", caption)
-    return f"<h3>{escape(name)}: the {kind} reward</h3>\n{one}{many}"
+    frames = _frames(env, g, found, kind, album)
+    return f"<h3>{escape(name)}: the {kind} reward</h3>\n{one}{frames}{many}"
+
+
+def _frames(env: str, g: Group, found: Sequence[tuple[Run, Credit]], kind: str, album: Album) -> str:
+    """The film strip of the episode above it; nothing where the run sees no images."""
+    run, credit = found[0]
+    if credit.strip is None:
+        return ""
+    name = pretty(g.label)
+    frames, step, highest = credit.strip
+    _, true, learned = credit.median_episode()
+    note = f"episode of median return, seed {run.seed}, after {credit.step:,} steps of training"
+    title = f"{env}: highest and lowest {kind} reward. {name}"
+    fig = plots.film_strip(frames, step, highest, true, learned, title=title, note=note, kind=kind)
+    few = f"the {counted(int((~highest).sum()), 'step')} of lowest (orange, pointing down)"
+    caption = (
+        f"Observations in the same episode, right before the {counted(int(highest.sum()), 'step')} of highest "
+        f"{kind} reward (blue, pointing up) and {few}, in order of time and kept apart from one another. "
+        "Below, the whole episode."
+    )
+    return album.show(fig, f"{env} {g.label} frames", f"Frames of highest and lowest {kind} reward on {env}", caption)
 
 
 def _training(env: str, groups: Sequence[Group], album: Album) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,6 +17,7 @@ from apportion.report.plots import Curve
 from apportion.report.runs import Group, Run, flat
 from apportion.report.style import pretty, save, svg
 
+LARGEST = 8_000_000  # bytes of a film that is put into the page
 POINTS = 250  # of a training curve: more cannot be told apart in a panel two inches wide
 
 
@@ -31,6 +34,26 @@ class Album:
         data = base64.b64encode(svg(fig).encode()).decode()
         image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
         return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def film(group: Group, page: Path) -> str:
+    """video.mp4 of the first run that has one, in the page; a large one as a link from it. Empty where none has."""
+    found = next(((run, run.path / "video.mp4") for run in group.runs if (run.path / "video.mp4").is_file()), None)
+    if found is None:
+        return ""
+    run, path = found
+    name = f"{pretty(group.label)}, seed {run.seed}"
+    learned = any(row.get("audit") for row in run.evaluations)
+    below = "; below the picture the learned reward of each step" if learned else ""
+    caption = f"One episode of {name}, filmed by apportion evaluate --video{below}."
+    size = path.stat().st_size
+    if size > LARGEST:
+        link = quote(os.path.relpath(path, page.parent.resolve()))
+        return f'<p><a href="{escape(link)}">{escape(path.name)}</a> ({size / 1e6:.0f} MB): {escape(caption)}</p>\n'
+    data = base64.b64encode(path.read_bytes()).decode()
+    label = escape(f"An episode of {name}")
+    video = f'<video controls loop muted playsinline aria-label="{label}" src="data:video/mp4;base64,{data}"></video>'
+    return f"<figure>{video}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
 def curves_of(groups: Sequence[Group], pick: Callable[[Run], dict[int, float]]) -> list[Curve]:

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from apportion.report.stats import bootstrap_ci, iqm
+from apportion.report.strip import film_strip
 from apportion.report.style import (
     BLUE,
     FAINT,
@@ -31,6 +32,7 @@ from apportion.report.style import (
     looks,
     number,
     pretty,
+    running_mean,
     save,
     short_number,
     spread,
@@ -40,7 +42,8 @@ from apportion.report.style import (
 from apportion.stats import pearson, per_episode, r2, spearman
 
 __all__ = [
-    "Band", "Curve", "credit", "credit_scatter", "learning_curves", "save", "seeds_note", "small_multiples", "svg",
+    "Band", "Curve", "credit", "credit_scatter", "film_strip", "learning_curves", "save", "seeds_note",
+    "small_multiples", "svg",
 ]  # fmt: skip
 
 
@@ -184,7 +187,7 @@ def credit(true: np.ndarray, learned: np.ndarray, *, title: str, note: str = "",
     for values, color, width, name in pair:
         if long:
             ax.plot(np.arange(steps), values, color=color, lw=0.5, alpha=0.35)
-        ax.plot(np.arange(steps), _running_mean(values, window), color=color, lw=width, label=name)
+        ax.plot(np.arange(steps), running_mean(values, window), color=color, lw=width, label=name)
     ax.set(xlabel="step of the episode", ylabel="reward per step", xlim=(0, steps))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 0.99), ncols=2, handlelength=1.5, borderaxespad=0, borderpad=0.4)
     smooth = f"bold: running mean over {window} steps, thin: raw" if long else ""
@@ -302,14 +305,6 @@ def _step_axis(ax: Axes, ticks: int = 7, log: bool = False) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
     else:
         ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-
-
-def _running_mean(x: np.ndarray, window: int) -> np.ndarray:
-    """Centred mean over `window` entries, over fewer at the two ends."""
-    if window < 2:
-        return x
-    ones = np.ones(window)
-    return np.convolve(x, ones, "same") / np.convolve(np.ones(len(x)), ones, "same")
 
 
 def _close_up(ax: Axes, pair: Sequence[tuple[np.ndarray, str, float, str]]) -> None:

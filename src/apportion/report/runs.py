@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from apportion.report.plots import Curve
+from apportion.stats import median_episode
 from apportion.types import UserError
 
 Row = dict[str, Any]
@@ -21,6 +22,14 @@ Row = dict[str, Any]
 INCIDENTAL = {"seed", "device", "threads", "vector", "log_every", "save_freq", "keep_checkpoints"}
 
 _MADE_BY = {"OnlineConfig": "apportion train", "FitConfig": "apportion fit", "Phase2Config": "apportion power train"}
+
+
+class Strip(NamedTuple):
+    """Frames of the episode of median return, at which the learned reward is among the highest or the lowest."""
+
+    frames: np.ndarray  # (m, H, W) or (m, H, W, 3) uint8, each as it was before its step
+    step: np.ndarray  # (m,) ascending
+    highest: np.ndarray  # (m,) bool
 
 
 @dataclass(frozen=True)
@@ -31,19 +40,11 @@ class Credit:
     true: np.ndarray  # (sum of lengths,)
     learned: np.ndarray  # (sum of lengths,)
     length: np.ndarray  # (episodes,)
-
-    def sums(self) -> tuple[np.ndarray, np.ndarray]:
-        """True and predicted returns, (episodes,) each, in float64."""
-        starts = np.cumsum(self.length) - self.length
-        true, learned = (np.add.reduceat(x.astype(np.float64), starts) for x in (self.true, self.learned))
-        return true, learned
+    strip: Strip | None = None  # where the observations are images
 
     def median_episode(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Number, true and learned rewards of the episode of median true return (the lower one of two)."""
-        returns, _ = self.sums()
-        number = int(np.argsort(returns, kind="stable")[(len(returns) - 1) // 2])
-        end = int(np.cumsum(self.length)[number])
-        part = slice(end - int(self.length[number]), end)
+        number, part = median_episode(self.true, self.length)
         return number, self.true[part], self.learned[part]
 
 
@@ -99,7 +100,9 @@ class Run:
                     raise ValueError("its lengths do not fit")
                 if not (np.isfinite(true).all() and np.isfinite(learned).all()):
                     raise ValueError("a reward in it is no finite number")
-                return Credit(int(path.stem.removeprefix("step_")), true, learned, length.astype(np.int64)), notes
+                length = length.astype(np.int64)
+                strip = _strip(columns, true, length)
+                return Credit(int(path.stem.removeprefix("step_")), true, learned, length, strip), notes
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 notes.append(f"{path} is damaged ({error}): passed over")
         return None, notes
@@ -263,6 +266,24 @@ def _json(path: Path) -> Row:
     if not isinstance(data, dict):
         raise UserError(f"{path} does not hold a JSON object: the run directory is damaged")
     return data
+
+
+def _strip(columns: dict[str, np.ndarray], true: np.ndarray, length: np.ndarray) -> Strip | None:
+    """None in files of runs without images, and in those from before there were strips. Raises ValueError."""
+    if "frames" not in columns:
+        return None
+    strip = Strip(columns["frames"], columns["frame_step"].astype(np.int64), columns["frame_highest"].astype(np.bool_))
+    frames, step, highest = strip
+    number, _ = median_episode(true, length)
+    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
+        raise ValueError(f"its frames are {frames.dtype} {frames.shape}")
+    if not (
+        len(frames) == len(step) == len(highest) > 0 and frames.size and step[0] >= 0 and (np.diff(step) > 0).all()
+    ):
+        raise ValueError("its frames do not fit their steps")
+    if step[-1] >= length[number]:
+        raise ValueError("its frames are not of its episode of median return")
+    return strip
 
 
 def _rows(path: Path, notes: list[str]) -> list[Row]:

@@ -153,6 +153,19 @@ def number(value: float) -> str:
     return f"{value:.2f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "undefined"
 
 
+def brief(value: float) -> str:
+    """With up to three figures, a minus sign that is one, and no zeros at its end."""
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def running_mean(x: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean over `window` entries, over fewer at the two ends."""
+    if window < 2:
+        return x
+    ones = np.ones(window)
+    return np.convolve(x, ones, "same") / np.convolve(np.ones(len(x)), ones, "same")
+
+
 def spread(wanted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Centres as near to `wanted` (ascending) as they can be when intervals of `sizes` must not overlap in [0, 1].
 

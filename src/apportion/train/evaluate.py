@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Generator
 from ctypes import util
 from dataclasses import dataclass
@@ -171,17 +170,27 @@ def evaluate_run(run_dir: Path, *, episodes: int = 10, seed: int = 0, checkpoint
 def film_run(run_dir: Path, path: Path, seed: int = 0, checkpoint: Path | None = None) -> Path:
     """Film the first episode that `evaluate_run` plays with the same `seed`, as an MP4 in `path`; returns `path`.
 
-    Raises UserError where nothing can be drawn, PyAV is missing or `path` cannot be written.
+    Where the run has a learned reward, the reward of each step runs along below the picture. Raises UserError where
+    nothing can be drawn, PyAV is missing or `path` cannot be written.
     """
-    from apportion.report.video import write_mp4
+    from apportion.report.video import kept, write_mp4
     from apportion.train.session import load_policy
 
     _render_without_a_display()
     _, policy = load_policy(Path(run_dir), checkpoint, lambda line: print(line, file=sys.stderr))
+    path, obs, act = Path(path), [], []
     env = _environment(policy.config, render_mode="rgb_array")
-    frames = _frames(env, policy, seed)
+    frames = _frames(env, policy, seed, obs, act)
+    fps = float(env.metadata.get("render_fps", 30))
     try:
-        return write_mp4(frames, Path(path), float(env.metadata.get("render_fps", 30)))
+        if not isinstance(policy.method, Fitted | Decomposition):
+            return write_mp4(frames, path, fps)
+        from apportion.report.credit_film import with_curve
+
+        with kept(frames, path) as again:  # what is still to come is known at the end, and a second play may differ
+            learned = learned_rewards(policy.method, [Trace(np.stack(obs), np.stack(act), np.zeros(len(act)))])
+            assert learned is not None
+            return write_mp4(with_curve(again, learned[0]), path, fps)
     finally:
         frames.close()
         with contextlib.suppress(Exception):  # closing what could not be opened
@@ -194,18 +203,24 @@ def _render_without_a_display() -> None:
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
-def _frames(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Generator[np.ndarray]:
-    """What is drawn, (H, W, 3) uint8, before each step of one episode. Raises UserError where nothing can be drawn."""
+def _frames(
+    env: gym.Env[Any, Any], policy: Policy, seed: int, obs: list[np.ndarray], act: list[np.ndarray]
+) -> Generator[np.ndarray]:
+    """What is drawn, (H, W, 3) uint8, before each step of one episode; its columns, as stored, go into `obs` and `act`.
+
+    Raises UserError where nothing can be drawn.
+    """
     to_env, spec = ActionMap(env.action_space), policy.spec
     slips = Slips(policy.config, spec, seed, 1)
-    obs, over = env.reset(seed=Streams(seed).integer("evaluation"))[0], False
-    last = deque([obs.astype(spec.obs_dtype)] * spec.frames, maxlen=spec.frames)
+    first, over = env.reset(seed=Streams(seed).integer("evaluation"))[0], False
+    obs.append(first.astype(spec.obs_dtype))
     while not over:
         yield _drawn(env)
-        stack = seen_now(last, spec.frames)[None]
+        stack = seen_now(obs, spec.frames)[None]
         chosen = slips(act_greedily(policy.agent, stack, policy.device), [0])
-        obs, _, ended, cut, _ = env.step(to_env(chosen)[0])
-        last.append(obs.astype(spec.obs_dtype))
+        after, _, ended, cut, _ = env.step(to_env(chosen)[0])
+        obs.append(after.astype(spec.obs_dtype))
+        act.append(chosen[0])
         over = ended or cut
 
 

@@ -28,6 +28,7 @@ from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
 from apportion.train.preflight import preflight
 from apportion.train.session import Session, drop_future, make_policy, make_session, newest, restore, save, settings
+from apportion.train.strip import strip
 from apportion.train.update import learner_update
 from apportion.types import Episode, Metrics, Spec, UserError
 
@@ -193,6 +194,7 @@ def _evaluate(
         run.credit.mkdir(exist_ok=True)
         with full_disk(run.credit, "the checkpoints are kept"):
             columns = {"true": true, "learned": np.concatenate(learned).astype(np.float32), "length": lengths}
+            columns |= strip([t.obs for t in traces], **columns, spec=session.policy.spec)
             save_file(columns, run.credit / f"step_{session.step:09d}.safetensors")
     evaluations.write({"step": session.step, "seeds": evaluator.seeds, **result})
     audit = {f"audit/{k}": v for k, v in (result["audit"] or {}).items() if v is not None}
