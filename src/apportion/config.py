@@ -229,7 +229,7 @@ class OnlineConfig:
     save_freq: int = 50_000  # env steps between checkpoints
     keep_checkpoints: int = 2
     device: str = "cpu"  # cpu, cuda, cuda:1
-    threads: int = 1  # torch threads on the CPU
+    threads: int = 1  # of the CPU; two or more: the reward model learns beside the agent, unless the update is compiled
     compile: bool = False  # compile the update; the command line does so by itself from 30,000 updates on
     bf16: bool = False  # bfloat16 matrix products (needs hardware that has them)
 

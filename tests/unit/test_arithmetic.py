@@ -2,7 +2,7 @@
 
 import torch
 
-from apportion.train.online import torch_threads
+from apportion.train.process import torch_threads
 
 SUBNORMAL = 1e-40
 

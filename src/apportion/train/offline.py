@@ -27,7 +27,7 @@ from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.fit_session import FitSession, draw, learn, make_fit, restore, save
 from apportion.train.fit_validate import survival, validate
-from apportion.train.online import interrupts, torch_threads
+from apportion.train.process import interrupts, torch_threads
 from apportion.train.ranks import Ranks, join
 from apportion.train.split import Split, episode_ids, read_split, write_split
 from apportion.types import UserError

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ import torch
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from apportion.agents.base import Noise
 from apportion.config import OnlineConfig, RewardConfig, SACConfig, to_json
+from apportion.device import torch_device
 from apportion.fast.compile import accelerate
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
@@ -27,10 +29,21 @@ from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.evaluate import Evaluator, learned_rewards, summary
 from apportion.train.preflight import preflight
-from apportion.train.session import Session, drop_future, make_policy, make_session, newest, restore, save, settings
+from apportion.train.process import interrupts, torch_threads, use_threads
+from apportion.train.session import (
+    Policy,
+    Session,
+    drop_future,
+    make_policy,
+    make_session,
+    newest,
+    restore,
+    save,
+    settings,
+)
 from apportion.train.strip import strip
-from apportion.train.update import learner_update
-from apportion.types import Episode, Metrics, Spec, UserError
+from apportion.train.update import Learner, in_turn, learner_update, side_by_side
+from apportion.types import Episode, Spec, UserError
 
 
 def train_online(
@@ -43,7 +56,7 @@ def train_online(
 ) -> None:
     """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
     preflight(config, log)
-    with torch_threads(config.threads):
+    with torch_threads(config.threads // _sides(config)):
         run = RunDir.create(run_dir, to_json(config), command or [])
         with run.lock():
             _loop(config, run, None, log, progress)
@@ -56,7 +69,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
     """
     run = RunDir.open(run_dir)
     config = settings(run)
-    with torch_threads(config.threads), run.lock():
+    with torch_threads(config.threads // _sides(config)), run.lock():
         if not checkpoint.steps(run.checkpoints):
             _warn(f"{run.path} has no checkpoint yet: starting from its first step")
             _loop(config, run, None, log, progress)
@@ -95,12 +108,12 @@ def _loop(
             Progress(config.steps, run.path.name, hidden=hidden, first_step=session.step, console=screen)
         )
         table.message(f"writing to {run.path}")
-        update = accelerate(learner_update, config.compile, config.bf16, session.policy.device, table.message)
+        learn = learner(session.policy, stack, table.message)
         stopping = stack.enter_context(interrupts(table.message))
         clock, start = time.monotonic(), session.step
         while session.step < config.steps and not stopping.is_set():
             before = session.step
-            iteration(session, update)
+            iteration(session, learn)
             now = session.step
             over = now >= config.steps
             shown: dict[str, float] = {}
@@ -121,7 +134,24 @@ def _loop(
             table.message(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
 
 
-def iteration(session: Session, update: Callable[..., Metrics]) -> None:
+def learner(policy: Policy, stack: ExitStack, say: Callable[[str], None]) -> Learner:
+    """How updates are made: on each of two sides where there are threads for both, else one after the other."""
+    config, sides = policy.config, _sides(policy.config)
+    if sides == 1:
+        update = accelerate(learner_update, config.compile, config.bf16, policy.device, say)
+        return in_turn(policy.method, policy.agent, update)
+    before = partial(use_threads, config.threads // sides)
+    pool = stack.enter_context(ThreadPoolExecutor(1, "apportion-reward", before))
+    return side_by_side(policy.method, policy.agent, config.bf16, pool)
+
+
+def _sides(config: OnlineConfig) -> int:
+    """2 where the reward model can learn beside the agent: of two threads, in eager mode on the CPU."""
+    on_cpu = torch_device(config.device).type == "cpu"
+    return 2 if config.threads > 1 and config.reward.learned and on_cpu and not config.compile else 1
+
+
+def iteration(session: Session, learn: Learner) -> None:
     """Collect `timesteps` steps, then take `train_batches` gradient steps on closed episodes.
 
     Several environments may step past the end of an iteration: updates follow the ends that were really passed.
@@ -137,12 +167,15 @@ def iteration(session: Session, update: Callable[..., Metrics]) -> None:
         raise UserError(_no_episode(config, session.limit))
     passed = session.step // config.timesteps - before // config.timesteps
     updates = passed * config.train_batches
-    for batch, subsets in policy.method.draws(session.store, updates, config.batch_size, config.gamma, streams):
-        noise = policy.agent.update_noise(streams, config.batch_size)
-        batch = batch.to(policy.device)
-        subsets = None if subsets is None else subsets.to(policy.device)
-        noise = {name: x.to(policy.device) for name, x in noise.items()}
-        session.metrics.add(update(policy.method, policy.agent, batch, subsets, noise, policy.agent.due()))
+    drawn = policy.method.draws(session.store, updates, config.batch_size, config.gamma, streams)
+    draws = ((batch.to(policy.device), subsets and subsets.to(policy.device)) for batch, subsets in drawn)
+
+    def noise() -> Noise:
+        drawn = policy.agent.update_noise(streams, config.batch_size)
+        return {name: x.to(policy.device) for name, x in drawn.items()}
+
+    for metrics in learn(draws, noise):
+        session.metrics.add(metrics)
 
 
 def _no_episode(config: OnlineConfig, limit: int | None) -> str:
@@ -225,48 +258,3 @@ def probe_update(spec: Spec, episode: Episode) -> None:
 
 def _warn(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-@contextmanager
-def interrupts(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Ctrl-C, a polite kill and a closed terminal set the event: the loop saves and stops; a second one ends at once.
-
-    A run that was told to survive its terminal (nohup) does.
-    """
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def handle(number: int, frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-        with suppress(OSError, RuntimeError):  # no terminal any more, or in the middle of writing to it
-            say("stopping after this iteration; Ctrl-C again stops at once")
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many threads, and numbers below 1e-38 as 0: Adam's moments of weights that decay (DDPG's critic) end there.
-
-    A processor takes many times as long for such subnormal numbers.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)

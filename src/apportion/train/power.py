@@ -35,7 +35,7 @@ from apportion.run.progress import Progress
 from apportion.run.rundir import RunDir
 from apportion.run.sinks import Sink, open_sinks
 from apportion.train.actors import Crew, make_crew
-from apportion.train.online import interrupts, torch_threads
+from apportion.train.process import interrupts, torch_threads
 from apportion.types import UserError
 
 
