@@ -3,6 +3,7 @@
     python benchmarks/learning.py reacher        # about an hour on 2 cores
     python benchmarks/learning.py halfcheetah
     python benchmarks/learning.py agents
+    python benchmarks/learning.py cartpole       # and lunarlander, breakout (MinAtar): pip install -e '.[bench]'
 
 Every run is an ordinary run directory under --runs; finished ones are not repeated, interrupted ones are resumed. The
 summary (all evaluations of all runs, IQM and 95 % bootstrap intervals over seeds, paired differences, the machine) goes
@@ -20,6 +21,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,18 +41,58 @@ class Task:
     env: str
     steps: int
     warmup: int
-    train_batches: int  # per 100 env steps
+    train_batches: int  # after so many env steps as `timesteps`
     eval_every: int
     k: int
     methods: tuple[str, ...]
-    extra: dict[str, int] = field(default_factory=dict)
+    timesteps: int = 100  # env steps before the updates
+    shared: dict[str, Any] = field(default_factory=dict)  # other settings of the run
+    agent: dict[str, Any] = field(default_factory=dict)  # settings of the agent
 
 
+DQN = ("dense dqn", "episodic dqn", "uniform dqn", "ircr dqn", "rrd dqn")
 SAC = ("dense sac", "episodic sac", "uniform sac", "ircr sac", "rrd sac", "rrd-l(rd) sac")
 TASKS = {
     "reacher": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, SAC),
     "halfcheetah": Task("HalfCheetah-v5", 50_000, 5_000, 50, 5_000, 64, SAC),
     "agents": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, ("rrd td3", "rrd ddpg")),
+    # agents as rl-baselines3-zoo tuned them for the dense reward, in round numbers
+    "cartpole": Task(
+        "CartPole-v1",
+        50_000,
+        1_000,
+        5,
+        2_500,
+        32,
+        DQN,
+        10,
+        {"batch_size": 64, "buffer_size": 100_000},
+        {"q_lr": 1e-3, "eps_decay": 8_000, "eps_r": 0.04, "train_target": 100},
+    ),
+    "lunarlander": Task(
+        "LunarLander-v3",
+        150_000,
+        5_000,
+        5,
+        7_500,
+        64,
+        DQN,
+        10,
+        {"batch_size": 128, "buffer_size": 100_000},
+        {"q_lr": 6e-4, "eps_decay": 20_000, "eps_r": 0.1, "train_target": 250},
+    ),
+    "breakout": Task(
+        "minatar_tasks:breakout",
+        200_000,
+        5_000,
+        4,
+        10_000,
+        32,
+        DQN,
+        10,
+        {"batch_size": 32, "buffer_size": 100_000},
+        {"q_lr": 2.5e-4, "eps_decay": 50_000, "eps_r": 0.05, "train_target": 1_000, "double": True},
+    ),
 }
 
 
@@ -59,7 +101,11 @@ def settings(task: Task, method: str, seed: int) -> OnlineConfig:
     kind, agent = method.split()
     alg = {"dense": "none", "episodic": "none", "rrd-l(rd)": "rrd"}.get(kind, kind)
     config = defaults(alg, agent, task.env)
-    reward = replace(config.reward, rrd_sample_size=task.k, rrd_bias_correction=kind == "rrd-l(rd)")
+    reward = replace(config.reward, rrd_batch_size=256, rrd_sample_size=task.k, rrd_bias_correction=kind == "rrd-l(rd)")
+    shared = {**task.shared, "agent": replace(config.agent, **task.agent)}
+    if kind == "ircr":  # half of each of its batches is drawn from the ten best episodes
+        shared = {name: 2 * value if name == "batch_size" else value for name, value in shared.items()}
+    config = replace(config, **shared)
     return replace(
         config,
         reward=reward,
@@ -67,11 +113,12 @@ def settings(task: Task, method: str, seed: int) -> OnlineConfig:
         seed=seed,
         steps=task.steps,
         warmup=task.warmup,
+        timesteps=task.timesteps,
         train_batches=task.train_batches,
         eval_every=task.eval_every,
         log_every=1_000,
         save_freq=10_000,
-        compile=True,
+        compile=agent != "dqn",  # small networks, or images
     )
 
 
@@ -88,6 +135,7 @@ def run_one(task: Task, method: str, seed: int, path: Path) -> None:
 
     config = json.dumps(to_json(settings(task, method, seed)))
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f"{path.name}.log").open("w") as log:
         subprocess.run([sys.executable, "-c", code, str(path), config], check=True, stdout=log, stderr=log, env=env)
@@ -144,7 +192,12 @@ def main() -> None:
             for job in jobs:
                 job.result()
     result = collect(task, paths)
-    about = {"task": args.task, "env": task.env, "steps": task.steps, "updates_per_100_steps": task.train_batches}
+    about = {
+        "task": args.task,
+        "env": task.env,
+        "steps": task.steps,
+        "updates_per_100_steps": task.train_batches * 100 // task.timesteps,
+    }
     machine = {
         "platform": platform.platform(),
         "cpu": json.loads((paths[task.methods[0]][0] / "run.json").read_text())["cpu"],
