@@ -108,11 +108,15 @@ class DQN(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: Tensor, noise: Noise | None, step: int) -> Tensor:
-        greedy = self.critic(self.encode(obs)).argmax(-1)
         if noise is None:
-            return greedy
-        explore = noise["uniform"].to(obs.device) < epsilon(self.config, step)
-        return torch.where(explore, noise["action"].to(obs.device), greedy)
+            return self._greedy(obs)
+        explore, action = noise["uniform"] < epsilon(self.config, step), noise["action"]
+        if not bool(explore.all()):  # else the network would be asked in vain
+            action = torch.where(explore.to(obs.device), action.to(obs.device), self._greedy(obs))
+        return action.to(obs.device)
+
+    def _greedy(self, obs: Tensor) -> Tensor:
+        return self.critic(self.encode(obs)).argmax(-1)
 
     def update_noise(self, streams: Streams, n: int) -> Noise:
         return {}

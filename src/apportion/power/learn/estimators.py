@@ -60,5 +60,12 @@ def load_nets(nets: Networks | Lookup, state: dict[str, Any]) -> None:
         nets.load_state_dict(state)
 
 
+def trained_nets(world: World, config: Phase2Config, state: dict[str, Any]) -> Networks | Lookup:
+    """Those of a checkpoint's learner, on the CPU, without dropout."""
+    nets = make_estimators(world, config, torch.Generator())
+    load_nets(nets, state["nets"])
+    return nets.eval() if isinstance(nets, Networks) else nets
+
+
 def to_device(nets: Networks | Lookup, device: torch.device) -> Networks | Lookup:
     return nets.to(device) if isinstance(nets, Networks) else nets

@@ -51,7 +51,7 @@ class Learner:
         self.world, self.prior, self.config = world, prior, config
         self.device = torch_device(config.device)
         self.streams = Streams(config.seed)
-        self.how = How(config.params, config.x_h_use_network, config.u_r_use_network, config.v_r_use_network)
+        self.how = How.of(config)
         self.nets = to_device(make_estimators(world, config, self.streams.torch_generator("init")), self.device)
         self.target = to_device(make_estimators(world, config, torch.Generator().manual_seed(0)), self.device)
         copy_into(self.target, self.nets)

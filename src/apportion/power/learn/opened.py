@@ -17,8 +17,8 @@ from jaxtyping import Float64, Int, Shaped
 from apportion.power.grid.ensemble import Ensemble
 from apportion.power.learn.act import nodes_of
 from apportion.power.learn.config import Phase2Config
-from apportion.power.learn.learner import load_nets, make_estimators
-from apportion.power.learn.networks import Estimators, Networks
+from apportion.power.learn.estimators import trained_nets
+from apportion.power.learn.networks import Estimators
 from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.priors import make_prior
 from apportion.power.learn.targets import How, Values, policy, values
@@ -52,7 +52,7 @@ class Opened:
     def values(self, states: Shaped[np.ndarray, "n F"], t: Int[np.ndarray, "n"]) -> Values:
         """V_h^e, X_h, U_r, Q_r, pi_r and V_r, the policy as sharp as beta_r asks for in the end. `t`: steps so far."""
         config = self.config
-        how = How(config.params, config.x_h_use_network, config.u_r_use_network, config.v_r_use_network)
+        how = How.of(config)
         weights = torch.as_tensor(np.asarray(self.world.goal_weights, np.float32))
         with torch.no_grad():
             return values(self.nets, nodes_of(self.world, states, t), how, weights, config.params.beta_r)
@@ -78,8 +78,5 @@ def open_trained(run: Path, path: Path | None = None) -> Opened:
     """The run at a checkpoint, `path`, or its newest whole one. Raises UserError where there is none that is whole."""
     config, world = settings_of(run), world_of(run)
     parts = newest_of(run)[1] if path is None else checkpoint.load(path)[0]
-    nets = make_estimators(world, config, torch.Generator())
-    load_nets(nets, parts["learner"]["nets"])
-    if isinstance(nets, Networks):
-        nets.eval()
+    nets = trained_nets(world, config, parts["learner"])
     return Opened(config, world, nets, int(parts["loop"]["step"]), parts["prior"])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from apportion.power import equations as eq
 from apportion.power.kernel import Kernel
+from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.losses import importance, y_of
 from apportion.power.learn.networks import Estimators
 from apportion.power.params import PowerParams
@@ -54,6 +55,10 @@ class How:
     x_network: bool
     u_network: bool
     v_network: bool
+
+    @classmethod
+    def of(cls, config: Phase2Config) -> How:
+        return cls(config.params, config.x_h_use_network, config.u_r_use_network, config.v_r_use_network)
 
 
 @dataclass(frozen=True)

@@ -63,16 +63,12 @@ def prior_of(run: Path) -> HumanPrior:
 
 def u_r_of(run: Path, device: torch.device | str = "cpu") -> UR:
     """U_r (8) as the run's newest checkpoint has it, without gradient, for features on `device`."""
-    from apportion.power.learn.estimators import load_nets, make_estimators
-    from apportion.power.learn.networks import Networks
+    from apportion.power.learn.estimators import to_device, trained_nets
     from apportion.power.learn.targets import How, Nodes, values
 
     config, world = settings_of(run), world_of(run)
-    nets = make_estimators(world, config, torch.Generator())
-    load_nets(nets, newest_of(run)[1]["learner"]["nets"])
-    if isinstance(nets, Networks):
-        nets = nets.to(device).eval()
-    how = How(config.params, config.x_h_use_network, config.u_r_use_network, config.v_r_use_network)
+    nets = to_device(trained_nets(world, config, newest_of(run)[1]["learner"]), torch.device(device))
+    how = How.of(config)
     weights = torch.as_tensor(np.asarray(world.goal_weights, np.float32), device=device)
     shape = len(world.humans), len(world.goals)
 
