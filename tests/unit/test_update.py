@@ -27,6 +27,7 @@ TINY = OnlineConfig(
     log_every=50,
     save_freq=100,
 )
+OF_IMAGES = RewardConfig(rrd_batch_size=8, rrd_sample_size=4)
 
 
 def outcome(run: Path) -> dict[str, bytes]:
@@ -41,9 +42,11 @@ def outcome(run: Path) -> dict[str, bytes]:
         TINY,
         replace(TINY, reward=replace(TINY.reward, alg="rd", return_correction=True)),
         replace(TINY, reward=replace(TINY.reward, reward_scale="running", rrd_ensemble=2), obs_normalization=True),
-        replace(TINY, env="frames_for_tests:Dots", agent=DQNConfig(), reward=replace(TINY.reward, r_hidden=(256, 256))),
+        replace(
+            TINY, env="films_for_tests:Planes", agent=DQNConfig(), reward=replace(TINY.reward, r_hidden=(256, 256))
+        ),
     ],
-    ids=["rrd", "rd-corrected", "scaled-and-normalised", "frames"],
+    ids=["rrd", "rd-corrected", "scaled-and-normalised", "images"],
 )
 def test_two_sides_learn_what_one_after_the_other_learns_to_the_bit(config, tmp_path):
     train_online(config, tmp_path / "one", progress=False)
@@ -109,3 +112,11 @@ def test_a_fault_beside_the_agent_stops_the_run(monkeypatch, tmp_path):
     with pytest.raises(RuntimeError, match="no more"):
         train_online(replace(TINY, threads=2), tmp_path / "run", progress=False)
     assert not [thread for thread in enumerate_threads() if thread.name.startswith("apportion-reward")]
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_correction_over_all_stored_images_is_warned_about(corrected, tmp_path, capsys):
+    reward = replace(OF_IMAGES, return_correction=corrected)
+    config = replace(TINY, env="films_for_tests:Planes", agent=DQNConfig(), reward=reward, steps=60)
+    train_online(config, tmp_path / "run", progress=False)
+    assert capsys.readouterr().err.count("asks the reward network about every stored image again") == corrected

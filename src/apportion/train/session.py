@@ -90,6 +90,11 @@ def make_session(config: OnlineConfig, run: RunDir, warn: Callable[[str], None])
         )
     envs = training_envs(config)
     spec = env_spec(config, envs)
+    if spec.is_image and config.reward.return_correction:
+        warn(
+            "warning: --return-correction asks the reward network about every stored image again, at updates 1, 2, 4, "
+            "..., then at every 1,000th: minutes each time for hundreds of thousands of them"
+        )
     limit = _limit(config)
     check_subset_size(config, limit)
     streams = Streams(config.seed)
