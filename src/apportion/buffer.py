@@ -22,7 +22,7 @@ from torch import Tensor
 from apportion.config import Alg, RewardConfig, to_json
 from apportion.device import torch_device
 from apportion.envs.faults import said
-from apportion.rewards import RewardMethod, make_method
+from apportion.rewards import IRCR, RewardMethod, make_method
 from apportion.rng import Streams
 from apportion.run.files import write_atomic
 from apportion.run.tree import from_bytes, to_bytes
@@ -63,6 +63,8 @@ class DecompositionBuffer:
         device: torch.device | str = "cpu",
         actions: Literal["env", "unit"] = "env",
     ):
+        if num_envs < 1:
+            raise UserError(f"num_envs={num_envs}: a buffer is of one environment at least")
         self.spec, self.given, self.num_envs, self.gamma, self.actions = spec, method, num_envs, gamma, actions
         self.device = torch_device(str(device))
         self.streams = Streams(seed)
@@ -74,6 +76,10 @@ class DecompositionBuffer:
 
     def _made(self) -> RewardMethod:
         given = self.given
+        if not isinstance(given, str | RewardConfig | RewardMethod):
+            raise UserError(
+                f"method {given!r}: give a name ({', '.join(get_args(Alg))}), a RewardConfig or a RewardMethod"
+            )
         if not isinstance(given, str | RewardConfig):
             return given
         if isinstance(given, str):
@@ -99,7 +105,8 @@ class DecompositionBuffer:
         """One step of every environment, arrays (num_envs, ...), without that axis too where there is one environment.
 
         `next_obs` of an episode's last step is its last observation, whatever the vector resets to. Where `obs` is not
-        the `next_obs` of the step before, the open episode is dropped: without an end its return is not known.
+        the `next_obs` of the step before, the open episode is dropped: without an end its return is not known. A reset
+        to the very observation that an episode stood at does not show: say it by `drop_open`.
         Returns the episodes that closed. Raises UserError for numbers that are not finite, or of another shape.
         """
         spec = self.spec
@@ -140,6 +147,10 @@ class DecompositionBuffer:
     def forget(self) -> None:
         """Forgets all episodes, open ones too; the method keeps what it has learned."""
         self.store.refill(self.store.next_id, iter(()))
+        self.drop_open()
+
+    def drop_open(self) -> None:
+        """Forgets the open episodes: for when the environments were reset in the middle of them."""
         for episode in self._open:
             episode.clear()
 
@@ -151,6 +162,8 @@ class DecompositionBuffer:
         Their rewards are what the method says now: nothing is stored relabelled. Raises UserError before the first
         episode has closed.
         """
+        if n < (least := 2 if isinstance(self.method, IRCR) else 1):  # half of IRCR's are of the best episodes
+            raise UserError(f"sample({n}): ask for {least} transitions at least")
         if not self.ready:
             steps = max(episode.length for episode in self._open)
             raise UserError(
@@ -171,7 +184,13 @@ class DecompositionBuffer:
     def _to_stored(self, act: Any) -> np.ndarray:
         spec, act = self.spec, np.asarray(act)
         if spec.act_kind == "discrete":
-            return np.asarray(act - spec.act_start)
+            number = np.asarray(act - spec.act_start)
+            if number.dtype.kind not in "iu" or np.any((number < 0) | (number >= spec.act_dim)):
+                last = spec.act_start + spec.act_dim - 1
+                raise UserError(f"add: act {act.tolist()}, expected whole numbers from {spec.act_start} to {last}")
+            return number
+        if act.size != self.num_envs * spec.act_dim:
+            raise UserError(f"add: act has shape {act.shape}, expected {(self.num_envs, *spec.act_shape)}")
         if self.actions == "env":
             low, high = np.array(spec.act_low), np.array(spec.act_high)
             # middle and half range: the identity, to the bit, where the bounds are [-1, 1]
@@ -218,10 +237,10 @@ class DecompositionBuffer:
         for what, here in self._about().items():
             if state["about"][what] != here:
                 raise UserError(f"this state is of a buffer with another {what}: {state['about'][what]}, here {here}")
+        self.method.load_state(state["method"])  # first: what does not fit shows here, and nothing else has changed
         self.streams = Streams(state["streams"]["seed"])
         self.streams.load_state(state["streams"]["counters"])
         self.store.load_state(state["store"])
-        self.method.load_state(state["method"])
         for episode, saved in zip(self._open, state["open"], strict=True):
             episode.load_state(saved)
 

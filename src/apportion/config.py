@@ -194,7 +194,7 @@ class AtariConfig:
     """
 
     sticky: bool = False  # repeat the action before with probability .25, instead of the one chosen
-    noop: int = 30  # at most so many idle steps, drawn from 1 on, begin an episode; 0: none
+    noop: int = 30  # at most so many idle emulated frames, drawn from 1 on, begin an episode; 0: none
     frames: int = 4  # the newest of them are what agents see
 
     def __post_init__(self) -> None:
@@ -239,6 +239,10 @@ class OnlineConfig:
         least |= dict.fromkeys(("steps", "num_envs", "timesteps", "batch_size", "buffer_size", "eval_every"), 1)
         least |= dict.fromkeys(("test_rollouts", "log_every", "save_freq", "threads", "keep_checkpoints"), 1)
         _at_least(self, least)
+        if self.reward.alg == "ircr" and self.batch_size < 2:
+            raise UserError(
+                "--batch-size 1 with --alg ircr: half of a batch is of its best episodes, so take 2 at least"
+            )
 
     @property
     def basis_alg(self) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -239,3 +240,48 @@ def test_an_unknown_method_names_the_known_ones():
         DecompositionBuffer(SPEC, "rdd")
     with pytest.raises(UserError, match="give RewardConfig"):
         DecompositionBuffer(SPEC, "model")
+
+
+@pytest.mark.parametrize("act", [[7], [-1], [1.7]])
+def test_an_action_that_there_is_not_is_one_line(act):
+    buffer = DecompositionBuffer(Spec((1,), "float32", "discrete", 3), "rrd")
+    with pytest.raises(UserError, match=r"expected whole numbers from 0 to 2"):
+        buffer.add([0], act, 0.0, False, False, [1])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: DecompositionBuffer(SPEC, "rrd", num_envs=0), "one environment at least"),
+        (lambda: DecompositionBuffer(SPEC, None), "method None: give a name"),  # type: ignore[arg-type]
+        (
+            lambda: DecompositionBuffer(SPEC, "rrd").add([0], [0.0, 1.0], 0.0, False, False, [1]),
+            r"act has shape \(2,\)",
+        ),
+        (lambda: played(DecompositionBuffer(SPEC, "rrd"), 1).sample(0), "1 transitions at least"),
+        (lambda: played(DecompositionBuffer(SPEC, "ircr"), 1).sample(1), "2 transitions at least"),
+    ],
+)
+def test_a_slip_is_one_line(call, said, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else looks
+    with pytest.raises(UserError, match=said) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_an_open_episode_is_dropped_on_request():
+    """Where a reset shows what the episode stood at, nobody else can tell."""
+    buffer = DecompositionBuffer(SPEC, "none")
+    buffer.add([0], [0.0], 1.0, False, False, [0])
+    buffer.drop_open()
+    (episode,) = buffer.add([0], [0.0], 1.0, True, False, [0])
+    assert episode.length == 1
+
+
+def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
+    other = played(DecompositionBuffer(SPEC, RewardConfig("rrd", r_hidden=(8,)), seed=3), 2)
+    state = {**other.state(), "about": (buffer := DecompositionBuffer(SPEC, SMALL)).state()["about"]}
+    state["method"] = DecompositionBuffer(SPEC, RewardConfig("rrd", r_hidden=(9,))).state()["method"]
+    with pytest.raises(RuntimeError):
+        buffer.load_state(state)
+    assert len(buffer) == 0 and buffer.streams.seed == 0

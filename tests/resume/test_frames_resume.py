@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 
 from apportion.config import DQNConfig, OnlineConfig, RewardConfig
 from apportion.run import checkpoint
+from apportion.run.rundir import RunDir
 from apportion.store.ring import NAME, open_ring
 from apportion.train import environments, online
 from apportion.train.online import resume, train_online
+from apportion.train.session import newest
 from apportion.types import UserError
 from frames_for_tests import work
 
@@ -73,7 +76,7 @@ def test_an_interrupted_run_on_frames_ends_in_the_same_bits_wherever_they_lie(al
     assert bits(tmp_path / "left") == bits(tmp_path / "disk")
 
 
-def test_the_checkpoint_before_is_taken_where_the_newest_ones_frames_are_damaged(tmp_path, monkeypatch, capsys):
+def test_where_all_frames_are_damaged_there_is_nothing_to_go_on_from(tmp_path, monkeypatch, capsys):
     left_at(270, tmp_path / "left", monkeypatch)
     train_online(replace(DOTS, store="memmap"), tmp_path / "whole", progress=False)
     monkeypatch.setattr(online, "iteration", lambda session, update: pytest.fail("nothing is left to go on from"))
@@ -85,6 +88,42 @@ def test_the_checkpoint_before_is_taken_where_the_newest_ones_frames_are_damaged
         resume(tmp_path / "left", progress=False)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and all("observations of episode" in line for line in said)
+
+
+def test_the_checkpoint_before_is_taken_where_a_frame_of_the_newest_alone_is_damaged(tmp_path, monkeypatch, capsys):
+    left_at(270, tmp_path / "left", monkeypatch)
+    train_online(replace(DOTS, store="memmap"), tmp_path / "whole", progress=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(environments, "frames_of", lambda env, atari: 3)
+    run = RunDir.open(tmp_path / "left")
+    last = sorted(run.checkpoints.iterdir())[-1]
+    obs = open_ring(run.replay / NAME)
+    for row in range(len(obs)):  # until it is one that the newest checkpoint has to itself
+        obs[row, 5, 5] ^= 1
+        with suppress(UserError):
+            if newest(run, lambda line: None)[0] != last:
+                break
+        obs[row, 5, 5] ^= 1
+    else:
+        pytest.fail("no such row")
+    resume(tmp_path / "left", progress=False)
+    assert capsys.readouterr().err.count("passing over a damaged checkpoint") == 1
+    assert bits(tmp_path / "left") == bits(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("store", ["memory", "memmap"])
+def test_a_run_is_not_resumed_on_another_view_of_its_environment_and_loses_nothing(store, tmp_path, monkeypatch):
+    left_at(270, tmp_path / "left", monkeypatch)
+    train_online(replace(DOTS, store=store), tmp_path / "whole", progress=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(environments, "frames_of", lambda env, atari: 2)
+    with pytest.raises(
+        UserError, match=r"do not fit frames_for_tests:Dots as it is now, with observations \(2, 12, 12\)"
+    ):
+        resume(tmp_path / "left", progress=False)
+    monkeypatch.setattr(environments, "frames_of", lambda env, atari: 3)
+    resume(tmp_path / "left", progress=False)
+    assert bits(tmp_path / "left") == bits(tmp_path / "whole")
 
 
 def test_a_damaged_agent_is_no_loss_the_frames_of_the_checkpoint_before_are_there(tmp_path, monkeypatch, capsys):

@@ -9,9 +9,12 @@ import pytest
 from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
 
-from apportion.config import AtariConfig
+from apportion.config import AtariConfig, DQNConfig, OnlineConfig
 from apportion.envs.atari import GAMES, LIMIT, game_of, make_atari, rom_of, shrinker
+from apportion.envs.collect import Collector
 from apportion.envs.make import frames_of, make_one, make_vector, resolve, spec_of, step_limit
+from apportion.rng import Streams
+from apportion.train.environments import env_spec, one_env, training_envs
 from apportion.types import Spec, UserError
 
 PLAIN = AtariConfig(noop=0)
@@ -306,3 +309,22 @@ assert "ale_py" in sys.modules
 
 def test_a_window_of_its_own_is_refused():
     assert "rgb_array" in error_of(lambda: make_one("Assault", False, render_mode="human"))
+
+
+@pytest.mark.parametrize("env_type", ["ep_rews", "normal"])
+def test_a_run_is_paid_the_games_points_at_the_end_or_their_sign_at_once_and_judged_by_its_points(env_type):
+    config = OnlineConfig("Assault", agent=DQNConfig(), env_type=env_type)
+    envs, streams = training_envs(config), Streams(0)
+    collector = Collector(envs, env_spec(config, envs), streams)
+    episodes = []
+    while not episodes:
+        episodes = collector.step(lambda obs: collector.random_actions(streams))
+    collector.close()
+    reward = episodes[0].reward
+    if env_type == "ep_rews":  # an enemy of Assault is 21 points
+        assert not reward[:-1].any() and reward[-1] > 0 and reward[-1] % 21 == 0
+    else:
+        assert set(reward.tolist()) == {0.0, 1.0}
+    judged = one_env(config)
+    _, points = play(judged, 0, np.random.default_rng(0).integers(7, size=600))
+    assert set(points) == {0.0, 21.0}

@@ -232,6 +232,15 @@ def test_the_largest_value_of_a_pixel_is_that_of_the_space(space, dtype, pixel_m
     assert spec.is_image == (dtype == "uint8")
 
 
+@pytest.mark.parametrize("shape", [(4, 84, 84), (3, 64, 48), (1, 10, 10)])
+def test_channels_in_front_are_refused(shape):
+    class Image(Countdown):
+        observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+    with pytest.raises(UserError, match=r"channels first: images have them last here \(np.moveaxis\(obs, 0, -1\)\)"):
+        spec_of(Image())
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [("DictObservation", "FlattenObservation"), ("Unbounded", "is unbounded"), ("TwoDials", "only Box and Discrete")],

@@ -248,3 +248,14 @@ def test_chunks_of_frames_in_memory_are_small_files_and_come_back(tmp_path, monk
     ReplayLog(tmp_path).read(entries, other)
     assert numbers_shown(other) == list(range(7))
     assert json.dumps(entries)  # goes into a manifest
+
+
+@pytest.mark.parametrize(
+    ("capacity", "spec"), [(20, Spec((3, 4), "uint8", "discrete", 4, frames=3)), (50, SPEC)], ids=["shape", "size"]
+)
+def test_a_ring_of_other_observations_is_left_alone(capacity, spec, tmp_path):
+    fill(on_disk(tmp_path, 20), [5])
+    before = (tmp_path / NAME).read_bytes()
+    with pytest.raises(UserError, match="the environment has changed since; bring it back, or start a new run"):
+        on_disk(tmp_path, capacity, spec)
+    assert (tmp_path / NAME).read_bytes() == before

@@ -179,6 +179,11 @@ def spec_of(env: gym.Env | VectorEnv, frames: int = 1) -> Spec:
     else:
         obs, act = env.observation_space, env.action_space
     obs_shape, obs_dtype, pixel_max = _observations(obs)
+    if obs_dtype == "uint8" and len(obs_shape) == 3 and obs_shape[0] <= 4 < min(obs_shape[1:]):
+        raise UserError(
+            f"observations {obs_shape} look like images with their channels first: images have them last here "
+            f"(np.moveaxis(obs, 0, -1)): move them {_WRAP}"
+        )
     if isinstance(act, spaces.Discrete):
         start = int(act.start)
         return Spec(obs_shape, obs_dtype, "discrete", int(act.n), act_start=start, frames=frames, pixel_max=pixel_max)

@@ -84,8 +84,8 @@ class RMSProp:
     """RMSProp as Mnih et al. 2015 trained with: g / sqrt(mean g^2 - (mean g)^2 + eps), both means decaying by .95.
 
     The paper's "gradient momentum" is the decay of (mean g), its "minimum squared gradient" is `eps`, inside the root;
-    in the authors' code a step is not carried over to the next one. `momentum` would do that. PyTorch's RMSprop
-    (centered=True) adds its eps outside the root; where eps is 0 the numbers are the same.
+    in the authors' code no step is carried over to the next one. PyTorch's RMSprop (centered=True) adds its eps outside
+    the root; where eps is 0 the numbers are the same.
     """
 
     def __init__(
@@ -95,12 +95,11 @@ class RMSProp:
         eps: float = 1e-2,
         max_grad_norm: float = 0.0,
         decay: float = 0.95,
-        momentum: float = 0.0,
     ):
-        self.params, self.lr, self.eps, self.max_grad_norm = list(params), lr, eps, max_grad_norm
-        self.decay, self.momentum = decay, momentum
-        names = ("mean", "square", "step") if momentum > 0 else ("mean", "square")
-        self.sums = {name: [torch.zeros_like(p, requires_grad=False) for p in self.params] for name in names}
+        self.params, self.lr, self.eps, self.max_grad_norm, self.decay = list(params), lr, eps, max_grad_norm, decay
+        self.sums = {
+            name: [torch.zeros_like(p, requires_grad=False) for p in self.params] for name in ("mean", "square")
+        }
 
     def minimize(self, loss: Tensor) -> None:
         """One step down the gradient of `loss`; gradients of nothing but these parameters are computed."""
@@ -118,11 +117,7 @@ class RMSProp:
             square.mul_(self.decay).addcmul_(g, g, value=1 - self.decay)
             variance = torch.addcmul(square, mean, mean, value=-1).clamp_(min=0)  # rounding may leave it below 0
             root = variance.add_(self.eps).sqrt_()
-            if self.momentum > 0:
-                step = self.sums["step"][i].mul_(self.momentum).addcdiv_(g, root)
-                param.add_(step, alpha=-self.lr)
-            else:
-                param.addcdiv_(g, root, value=-self.lr)
+            param.addcdiv_(g, root, value=-self.lr)
 
     def state(self) -> dict[str, Any]:
         """The running means by the parameter's position."""

@@ -16,7 +16,6 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +49,24 @@ class ObsRing:
     """The file's rows as an array, `obs` (size, *obs_shape), and which of them may not be overwritten unsaved."""
 
     def __init__(self, directory: Path, capacity: int, spec: Spec, warn: Callable[[str], None]):
-        """Opens the file, or makes it with all its space reserved. Raises UserError where the disk has not as much."""
+        """Opens the file, or makes it with all its space reserved, also where it is damaged.
+
+        Raises UserError where the disk has not as much, and for a file of other observations: checkpoints name it.
+        """
         self.directory, self.path = directory, directory / NAME
         self.size = capacity + capacity // SPARE
         shape = (self.size, *spec.obs_shape)
-        if not _fits(self.path, shape, spec.obs_dtype):
+        try:
+            self.obs = open_ring(self.path)
+        except CheckpointDamaged:
             _create(self.path, shape, spec.obs_dtype, warn)
-        self.obs = open_ring(self.path)
+            self.obs = open_ring(self.path)
+        if self.obs.shape != shape or self.obs.dtype != spec.obs_dtype:
+            raise UserError(
+                f"{self.path} holds {len(self.obs):,} {self.obs.dtype} observations of shape {self.obs.shape[1:]}, and "
+                f"this run has {self.size:,} {spec.obs_dtype} ones of shape {shape[1:]}: the environment has changed "
+                "since; bring it back, or start a new run"
+            )
         self._file = os.open(self.path, os.O_RDWR)
         weakref.finalize(self, os.close, self._file)
         self._spare = self.size - capacity
@@ -168,13 +178,6 @@ def open_ring(path: Path) -> np.ndarray:
     if size != expected:
         raise CheckpointDamaged(f"{path} has {size} bytes instead of {expected}")
     return np.asarray(np.memmap(path, dtype, "r+", HEADER, shape))
-
-
-def _fits(path: Path, shape: tuple[int, ...], dtype: str) -> bool:
-    with suppress(CheckpointDamaged):
-        obs = open_ring(path)
-        return obs.shape == shape and obs.dtype == dtype
-    return False
 
 
 def _create(path: Path, shape: tuple[int, ...], dtype: str, warn: Callable[[str], None]) -> None:

@@ -152,16 +152,28 @@ def save(session: Session, run: RunDir) -> Path:
 def restore(session: Session, parts: dict[str, Any], extra: dict[str, Any]) -> bool:
     """Bring a fresh session to the state of a checkpoint that `newest` has found whole.
 
-    False: an open episode could not be repeated exactly.
+    False: an open episode could not be repeated exactly. Raises UserError where the environment has other spaces now.
     """
     loop = parts["loop"]
     session.streams.load_state(loop["streams"])
     session.metrics.load_state(loop["metrics"], session.policy.device)
     session.recent = list(loop["recent"])
+    _load(session.policy, parts)
     session.log.read(extra["replay"], session.store, verified=True)  # gigabytes of frames, and `newest` has read them
-    session.policy.agent.load_state(parts["agent"])
-    session.policy.method.load_state(parts["method"])
     return session.collector.load_state(parts["collector"])
+
+
+def _load(policy: Policy, parts: dict[str, Any]) -> None:
+    try:
+        policy.agent.load_state(parts["agent"])
+        policy.method.load_state(parts["method"])
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"the checkpoint's networks do not fit {policy.config.env} as it is now, with observations "
+            f"{policy.spec.seen_shape} and {policy.spec.act_dim} actions: bring the environment back to what it was"
+        ) from error
 
 
 def drop_future(session: Session, run: RunDir) -> None:
@@ -186,6 +198,5 @@ def load_policy(run_dir: Path, path: Path | None, warn: Callable[[str], None]) -
     probe = one_env(config)
     policy = make_policy(config, env_spec(config, probe), Streams(config.seed))
     probe.close()
-    policy.agent.load_state(parts["agent"])
-    policy.method.load_state(parts["method"])
+    _load(policy, parts)
     return int(parts["collector"]["env_steps"]), policy
