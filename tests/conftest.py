@@ -1,11 +1,23 @@
 """Runs before any test module is imported: shapes in annotations are checked, and one thread is enough."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for envs_for_tests
 jaxtyping.install_import_hook("apportion", "beartype.beartype")
 torch.set_num_threads(1)
+
+TRAINING = {"probes", "resume"}  # folders of tests that take hundreds of updates: the shapes in one are those in all
+
+
+@pytest.fixture(autouse=True)
+def shapes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Are shapes checked in this test?"""
+    jaxtyping.config.update("jaxtyping_disable", request.path.parent.name in TRAINING)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
