@@ -123,7 +123,8 @@ def test_actors_on_a_cluster_do_in_lockstep_what_actors_here_do(cluster, tmp_pat
         assert RunDir(tmp_path / name).info()["finished"]
     here, there, free = (tmp_path / name / "metrics.jsonl" for name in ("here", "there", "free"))
     assert here.read_bytes() == there.read_bytes()
-    assert read_lines(free)[-1]["step"] >= 240 and read_lines(free)[-1]["updates"] > 200
+    at_home, ahead = (read_lines(path)[-1] for path in (here, free))
+    assert ahead["step"] >= 240 and ahead["updates"] >= 0.8 * at_home["updates"] > 100, (at_home, ahead)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "cluster", "host:port", "localhost:99999999"])

@@ -187,7 +187,9 @@ def take(session: Session, steps: Steps | None) -> None:
         return
     before, session.step = session.step, session.step + len(steps.t)
     session.learner.take(steps, before, session.step)
-    session.owed = session.owed + session.config.updates_per_step * len(steps.t) if session.learner.ready() else 0.0
+    more = session.config.updates_per_step * len(steps.t)
+    # what is due stays so where actors that ran ahead came to a stage that begins with an empty replay
+    session.owed = session.owed + more if session.learner.ready() else math.floor(session.owed)
 
 
 def save(session: Session, crew: Crew, run: RunDir) -> Path:
