@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +27,21 @@ class MembersCheck:
     def errors(self, ask: Ask) -> dict[str, float]:
         """The means over worlds of what `ExactCheck.errors` says, "held_out/..." of those kept for testing.
 
-        Also "share/least", of the world that goes worst.
+        Also "share/least", of the world that goes worst. NaN where a measure is defined in none of them (a share where
+        no policy gains anything, say).
         """
         out: dict[str, float] = {}
         for (prefix, ensemble), checks in zip(self.groups, self.checks, strict=True):
             found = [check.errors(_of_member(ask, ensemble, m)) for m, check in enumerate(checks)]
-            out |= {prefix + name: float(np.nanmean([each[name] for each in found])) for name in found[0]}
-            out[f"{prefix}share/least"] = float(np.nanmin([each["share"] for each in found]))
+            for name in found[0]:
+                out[prefix + name] = _over_defined(np.mean, [each[name] for each in found])
+            out[f"{prefix}share/least"] = _over_defined(np.min, [each["share"] for each in found])
         return out
+
+
+def _over_defined(statistic: Callable[[np.ndarray], Any], values: list[float]) -> float:
+    defined = np.array(values)[~np.isnan(values)]
+    return float(statistic(defined)) if len(defined) else float("nan")
 
 
 def _of_member(ask: Ask, ensemble: Ensemble, m: int) -> Callable[[np.ndarray, np.ndarray], Learned]:
