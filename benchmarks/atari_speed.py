@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -31,7 +32,7 @@ from apportion.config import AtariConfig, OnlineConfig, RewardConfig, to_json
 from apportion.envs.atari import make_atari
 from apportion.presets import PRESETS
 from apportion.run.rundir import RunDir, cpu_name
-from apportion.train.online import iteration, learner
+from apportion.train.online import iteration, learner, sides
 from apportion.train.process import use_threads
 from apportion.train.session import make_session
 from speed import quartiles
@@ -45,7 +46,7 @@ def settings(game: str, threads: int) -> OnlineConfig:
     """The released RRD settings, but for what the peer is given in the same way."""
     config = PRESETS["rrd-dqn"].config(game)
     agent = replace(config.agent, eps_l=EPSILON, eps_r=EPSILON)  # type: ignore[call-arg]
-    return replace(config, agent=agent, warmup=WARMUP, buffer_size=BUFFER, threads=threads, compile=False)
+    return replace(config, agent=agent, warmup=WARMUP, buffer_size=BUFFER, threads=threads)
 
 
 def ours(config: OnlineConfig, stack: ExitStack) -> Steps:
@@ -55,6 +56,7 @@ def ours(config: OnlineConfig, stack: ExitStack) -> Steps:
     learn = learner(session.policy, stack, print)
 
     def run(steps: int) -> None:
+        use_threads(config.threads // sides(config))
         end = session.step + steps
         while session.step < end:
             iteration(session, learn)
@@ -88,7 +90,7 @@ def speed(run: Steps, steps: int) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def measured(game: str, threads: int, pairs: int, steps: int) -> dict[str, object]:
+def measured(game: str, threads: int, pairs: int, steps: int) -> dict[str, Any]:
     config = settings(game, threads)
     with ExitStack() as stack:
         loops = {
@@ -102,7 +104,6 @@ def measured(game: str, threads: int, pairs: int, steps: int) -> dict[str, objec
         ratios: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(pairs):
             for name, run in loops.items():
-                use_threads(threads if name != "rrd" else max(1, threads // 2))
                 mine = speed(run, steps)
                 theirs = speed(against, steps)
                 found[name].append(mine)
@@ -122,16 +123,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
+    by_threads: dict[str, dict[str, Any]] = {}
     result = {
         "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},
         "torch": torch.__version__,
         "game": args.game,
         "pairs": args.pairs,
         "steps_per_side": args.steps,
-        "threads": {},
+        "threads": by_threads,
     }
     for threads in args.threads:
-        found = result["threads"][str(threads)] = measured(args.game, threads, args.pairs, args.steps)
+        found = by_threads[str(threads)] = measured(args.game, threads, args.pairs, args.steps)
         ratio = found["relative_to_stable_baselines3"]["rrd"]
         low, middle, high = (ratio[name] for name in ("quartile1", "median", "quartile3"))
         print(f"{threads} threads: with RRD {middle:.2f} ({low:.2f} to {high:.2f}) times as fast", flush=True)

@@ -56,44 +56,23 @@ TASKS = {
     "reacher": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, SAC),
     "halfcheetah": Task("HalfCheetah-v5", 50_000, 5_000, 50, 5_000, 64, SAC),
     "agents": Task("Reacher-v5", 20_000, 1_000, 100, 1_000, 32, ("rrd td3", "rrd ddpg")),
-    # agents as rl-baselines3-zoo tuned them for the dense reward, in round numbers
+    # the first two agents after rl-baselines3-zoo's settings for the dense reward
     "cartpole": Task(
-        "CartPole-v1",
-        50_000,
-        1_000,
-        5,
-        2_500,
-        32,
-        DQN,
-        10,
-        {"batch_size": 64, "buffer_size": 100_000},
-        {"q_lr": 1e-3, "eps_decay": 8_000, "eps_r": 0.04, "train_target": 100},
+        "CartPole-v1", 50_000, 1_000, 5, 2_500, 32, DQN, timesteps=10,
+        shared={"batch_size": 64, "buffer_size": 100_000},
+        agent={"q_lr": 1e-3, "eps_decay": 8_000, "eps_r": 0.04, "train_target": 100},
     ),
     "lunarlander": Task(
-        "LunarLander-v3",
-        150_000,
-        5_000,
-        5,
-        7_500,
-        64,
-        DQN,
-        10,
-        {"batch_size": 128, "buffer_size": 100_000},
-        {"q_lr": 6e-4, "eps_decay": 20_000, "eps_r": 0.1, "train_target": 250},
+        "LunarLander-v3", 150_000, 5_000, 5, 7_500, 64, DQN, timesteps=10,
+        shared={"batch_size": 128, "buffer_size": 100_000},
+        agent={"q_lr": 6e-4, "eps_decay": 20_000, "eps_r": 0.1, "train_target": 250},
     ),
     "breakout": Task(
-        "minatar_tasks:breakout",
-        200_000,
-        5_000,
-        4,
-        10_000,
-        32,
-        DQN,
-        10,
-        {"batch_size": 32, "buffer_size": 100_000},
-        {"q_lr": 2.5e-4, "eps_decay": 50_000, "eps_r": 0.05, "train_target": 1_000, "double": True},
+        "minatar_tasks:breakout", 200_000, 5_000, 4, 10_000, 32, DQN, timesteps=10,
+        shared={"batch_size": 32, "buffer_size": 100_000},
+        agent={"q_lr": 2.5e-4, "eps_decay": 50_000, "eps_r": 0.05, "train_target": 1_000, "double": True},
     ),
-}
+}  # fmt: skip
 
 
 def settings(task: Task, method: str, seed: int) -> OnlineConfig:
@@ -103,8 +82,8 @@ def settings(task: Task, method: str, seed: int) -> OnlineConfig:
     config = defaults(alg, agent, task.env)
     reward = replace(config.reward, rrd_batch_size=256, rrd_sample_size=task.k, rrd_bias_correction=kind == "rrd-l(rd)")
     shared = {**task.shared, "agent": replace(config.agent, **task.agent)}
-    if kind == "ircr":  # half of each of its batches is drawn from the ten best episodes
-        shared = {name: 2 * value if name == "batch_size" else value for name, value in shared.items()}
+    if kind == "ircr" and "batch_size" in shared:  # half of each of its batches is drawn from the ten best episodes
+        shared["batch_size"] *= 2
     config = replace(config, **shared)
     return replace(
         config,

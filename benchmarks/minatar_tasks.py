@@ -11,7 +11,3 @@ LIMIT = 1000  # steps: the games themselves go on for as long as they are played
 def breakout() -> gym.Env:
     """Breakout with its three actions and its sticky ones."""
     return gym.wrappers.TimeLimit(BaseEnv("breakout", use_minimal_action_set=True), LIMIT)
-
-
-def space_invaders() -> gym.Env:
-    return gym.wrappers.TimeLimit(BaseEnv("space_invaders", use_minimal_action_set=True), LIMIT)

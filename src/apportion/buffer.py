@@ -22,7 +22,7 @@ from torch import Tensor
 from apportion.config import Alg, RewardConfig, to_json
 from apportion.device import torch_device
 from apportion.envs.faults import said
-from apportion.rewards import IRCR, RewardMethod, make_method
+from apportion.rewards import RewardMethod, make_method
 from apportion.rng import Streams
 from apportion.run.files import write_atomic
 from apportion.run.tree import from_bytes, to_bytes
@@ -76,11 +76,7 @@ class DecompositionBuffer:
 
     def _made(self) -> RewardMethod:
         given = self.given
-        if not isinstance(given, str | RewardConfig | RewardMethod):
-            raise UserError(
-                f"method {given!r}: give a name ({', '.join(get_args(Alg))}), a RewardConfig or a RewardMethod"
-            )
-        if not isinstance(given, str | RewardConfig):
+        if isinstance(given, RewardMethod):
             return given
         if isinstance(given, str):
             if given not in get_args(Alg):
@@ -88,6 +84,9 @@ class DecompositionBuffer:
             if given == "model":
                 raise UserError("method 'model' needs a run: give RewardConfig('model', model='runs/NAME')")
             given = RewardConfig(alg=given)  # type: ignore[arg-type]
+        if not isinstance(given, RewardConfig):
+            names = ", ".join(get_args(Alg))
+            raise UserError(f"method {given!r}: give a name ({names}), a RewardConfig or a RewardMethod")
         return make_method(self.spec, given, self.streams.torch_generator("init"), None, self.device)
 
     # ---------------------------------------------------------------- adding
@@ -162,8 +161,8 @@ class DecompositionBuffer:
         Their rewards are what the method says now: nothing is stored relabelled. Raises UserError before the first
         episode has closed.
         """
-        if n < (least := 2 if isinstance(self.method, IRCR) else 1):  # half of IRCR's are of the best episodes
-            raise UserError(f"sample({n}): ask for {least} transitions at least")
+        if n < 1:
+            raise UserError(f"sample({n}): ask for 1 transition at least")
         if not self.ready:
             steps = max(episode.length for episode in self._open)
             raise UserError(

@@ -67,7 +67,7 @@ def with_rmsprop(config: OnlineConfig) -> OnlineConfig:
 def compile_if_it_pays(config: OnlineConfig) -> OnlineConfig:
     """`config` with its update compiled where that saves more than its minute: many updates, a CPU, a C++ compiler.
 
-    Not on frames: convolutions stay what they are (1.06 times as fast), and `--threads 2` does more for eager updates.
+    Not on frames: convolutions stay what they are, and `--threads 2` puts reward model and agent side by side instead.
     """
     updates = (config.steps - config.warmup) // config.timesteps * config.train_batches
     pays = updates >= 30_000 and config.device == "cpu" and has_cxx() and not is_atari(config.env)

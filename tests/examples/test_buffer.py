@@ -258,7 +258,7 @@ def test_an_action_that_there_is_not_is_one_line(act):
             lambda: DecompositionBuffer(SPEC, "rrd").add([0], [0.0, 1.0], 0.0, False, False, [1]),
             r"act has shape \(2,\)",
         ),
-        (lambda: played(DecompositionBuffer(SPEC, "rrd"), 1).sample(0), "1 transitions at least"),
+        (lambda: played(DecompositionBuffer(SPEC, "rrd"), 1).sample(0), "1 transition at least"),
         (lambda: played(DecompositionBuffer(SPEC, "ircr"), 1).sample(1), "2 transitions at least"),
     ],
 )

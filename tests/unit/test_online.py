@@ -16,10 +16,7 @@ import torch
 from apportion import (
     DQNConfig,
     LearnedReward,
-    OnlineConfig,
-    RewardConfig,
     RewardModel,
-    SACConfig,
     UserError,
     evaluate_run,
     film_run,
@@ -36,22 +33,7 @@ from apportion.train import online
 from apportion.train.evaluate import Evaluator
 from apportion.train.preflight import preflight
 from apportion.types import Batch, Spec
-
-TINY = OnlineConfig(
-    env="envs_for_tests:Clock",
-    reward=RewardConfig(rrd_batch_size=8, rrd_sample_size=4, r_hidden=(8,)),
-    agent=SACConfig(hidden=(8,)),
-    steps=200,
-    warmup=50,
-    timesteps=2,
-    train_batches=2,
-    batch_size=8,
-    buffer_size=500,
-    eval_every=100,
-    test_rollouts=2,
-    log_every=50,
-    save_freq=100,
-)
+from runs_for_tests import TINY
 
 
 def parameters(run: Path) -> dict[str, bytes]:

@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from apportion import DQNConfig, OnlineConfig, RewardConfig, UserError, evaluate_run, film_run, train_online
+import runs_for_tests
+from apportion import UserError, evaluate_run, film_run, train_online
 from apportion.report import parts
 from apportion.report.credit_film import Panel, enlarged, with_curve
 from apportion.report.html import write_report
@@ -19,17 +20,8 @@ from apportion.report.video import kept, write_mp4
 from films_for_tests import DrawnAnew
 from run_dirs_for_tests import config, make_run
 
-PIXELS = OnlineConfig(
-    env="films_for_tests:Planes",
-    reward=RewardConfig(rrd_batch_size=8, rrd_sample_size=4),
-    agent=DQNConfig(),
-    steps=40,
-    warmup=100,
-    train_batches=0,  # the networks as they begin will do
-    buffer_size=500,
-    eval_every=40,
-    test_rollouts=1,
-    save_freq=40,
+PIXELS = replace(
+    runs_for_tests.PIXELS, steps=40, warmup=100, train_batches=0, eval_every=40, save_freq=40, test_rollouts=1
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
-from apportion import DQNConfig, OnlineConfig, RewardConfig, train_online
+from apportion import train_online
 from apportion.report import plots
 from apportion.report.html import write_report
 from apportion.report.runs import read
@@ -15,22 +15,7 @@ from apportion.train.session import load_policy
 from apportion.train.strip import PLANES, moments, shown, strip
 from apportion.types import Spec
 from run_dirs_for_tests import config, make_run
-
-PIXELS = OnlineConfig(
-    env="films_for_tests:Planes",
-    reward=RewardConfig(rrd_batch_size=8, rrd_sample_size=4),
-    agent=DQNConfig(),
-    steps=80,
-    warmup=40,
-    timesteps=8,
-    train_batches=1,
-    batch_size=4,
-    buffer_size=500,
-    eval_every=80,
-    test_rollouts=3,
-    log_every=40,
-    save_freq=80,
-)
+from runs_for_tests import PIXELS
 
 
 def chosen(learned) -> dict[int, bool]:

@@ -1,5 +1,6 @@
 """The reward model beside the agent, in a thread of its own: the same numbers, and nothing lost."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from threading import current_thread
@@ -8,25 +9,12 @@ from threading import enumerate as enumerate_threads
 import pytest
 import torch
 
-from apportion import OnlineConfig, RewardConfig, SACConfig, resume, train_online
+import runs_for_tests
+from apportion import RewardConfig, resume, train_online
 from apportion.config import DQNConfig
 from apportion.train import online
 
-TINY = OnlineConfig(
-    env="envs_for_tests:Clock",
-    reward=RewardConfig(rrd_batch_size=8, rrd_sample_size=4, r_hidden=(8,)),
-    agent=SACConfig(hidden=(8,)),
-    steps=200,
-    warmup=50,
-    timesteps=4,
-    train_batches=3,
-    batch_size=8,
-    buffer_size=100,
-    eval_every=100,
-    test_rollouts=1,
-    log_every=50,
-    save_freq=100,
-)
+TINY = replace(runs_for_tests.TINY, timesteps=4, train_batches=3, buffer_size=100, test_rollouts=1)
 OF_IMAGES = RewardConfig(rrd_batch_size=8, rrd_sample_size=4)
 
 
@@ -42,9 +30,7 @@ def outcome(run: Path) -> dict[str, bytes]:
         TINY,
         replace(TINY, reward=replace(TINY.reward, alg="rd", return_correction=True)),
         replace(TINY, reward=replace(TINY.reward, reward_scale="running", rrd_ensemble=2), obs_normalization=True),
-        replace(
-            TINY, env="films_for_tests:Planes", agent=DQNConfig(), reward=replace(TINY.reward, r_hidden=(256, 256))
-        ),
+        replace(TINY, env="films_for_tests:Planes", agent=DQNConfig(), reward=OF_IMAGES),
     ],
     ids=["rrd", "rd-corrected", "scaled-and-normalised", "images"],
 )
@@ -58,11 +44,7 @@ def test_a_run_of_two_sides_goes_on_exactly(tmp_path):
     config = replace(TINY, threads=2)
     train_online(config, tmp_path / "whole", progress=False)
     train_online(config, tmp_path / "broken", progress=False)
-    for step in (tmp_path / "broken" / "checkpoints").iterdir():
-        if step.name.endswith("200"):
-            for file in step.iterdir():
-                file.unlink()
-            step.rmdir()
+    shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step_000000200")
     resume(tmp_path / "broken", progress=False)
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 

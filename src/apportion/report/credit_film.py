@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from apportion.report.style import GRID, INK, LEARNED, running_mean, styled
+from apportion.report.style import GRID, INK, LEARNED, running_mean, smoothing, styled
 
 WIDE = 480  # pixels, at least, of a film: words below a smaller picture could not be read
 HEIGHT = 0.29  # of the panel, in its widths
@@ -62,14 +62,14 @@ class Panel:
 def _panel(learned: np.ndarray, width: int, ahead: bool) -> Figure:
     """Both figures differ in nothing but the curve's strength; 4.8 inches wide, whatever that is in pixels."""
     steps, alpha = len(learned), 0.28 if ahead else 1.0
-    long = steps > 150
+    window = smoothing(steps)
     fig = Figure(figsize=(4.8, round(HEIGHT * width) * 4.8 / width), dpi=width / 4.8)
     ax = fig.add_axes((0.105, 0.2, 0.875, 0.62))
     ax.axhline(0, color=GRID, lw=1.2, zorder=1)
     mark = {"marker": "o", "ms": 4} if steps == 1 else {}
-    if long:
+    if window > 1:
         ax.plot(learned, color=LEARNED, lw=0.6, alpha=0.4 * alpha)
-    ax.plot(running_mean(learned, max(1, steps // 60) if long else 1), color=LEARNED, lw=1.7, alpha=alpha, **mark)
+    ax.plot(running_mean(learned, window), color=LEARNED, lw=1.7, alpha=alpha, **mark)
     ax.set_xlim(-0.5, steps - 0.5)
     ax.margins(y=0.08)
     ax.set_title("learned reward per step", fontsize=9, fontweight="normal", color=INK, pad=5)

@@ -14,6 +14,7 @@ from apportion.report.runs import (
     Credit,
     Group,
     Run,
+    Strip,
     audit_values,
     evaluation_returns,
     find,
@@ -238,21 +239,17 @@ def _credit(env: str, g: Group, found: Sequence[tuple[Run, Credit]], album: Albu
     of = counted(len(found), "seed")
     caption = f"All episodes of the last audited evaluation of {of} (step {steps}); dashed: equality."
     many = album.show(fig, f"{env} {g.label} scatter", f"{kind.title()} against true reward, {name} on {env}", caption)
-    frames = _frames(env, g, found, kind, album)
+    frames = "" if first.strip is None else _frames(env, g, first.strip, (true, learned), note, kind, album)
     return f"<h3>{escape(name)}: the {kind} reward</h3>\n{one}{frames}{many}"
 
 
-def _frames(env: str, g: Group, found: Sequence[tuple[Run, Credit]], kind: str, album: Album) -> str:
-    """The film strip of the episode above it; nothing where the run sees no images."""
-    run, credit = found[0]
-    if credit.strip is None:
-        return ""
-    name = pretty(g.label)
-    frames, step, highest = credit.strip
-    _, true, learned = credit.median_episode()
-    note = f"episode of median return, seed {run.seed}, after {credit.step:,} steps of training"
-    title = f"{env}: highest and lowest {kind} reward. {name}"
-    fig = plots.film_strip(frames, step, highest, true, learned, title=title, note=note, kind=kind)
+def _frames(
+    env: str, g: Group, strip: Strip, rewards: tuple[np.ndarray, np.ndarray], note: str, kind: str, album: Album
+) -> str:
+    """The film strip of the episode above it, whose true and learned rewards are `rewards`."""
+    frames, step, highest = strip
+    title = f"{env}: highest and lowest {kind} reward. {pretty(g.label)}"
+    fig = plots.film_strip(frames, step, highest, *rewards, title=title, note=note, kind=kind)
     few = f"the {counted(int((~highest).sum()), 'step')} of lowest (orange, pointing down)"
     caption = (
         f"Observations in the same episode, right before the {counted(int(highest.sum()), 'step')} of highest "

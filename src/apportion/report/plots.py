@@ -35,6 +35,7 @@ from apportion.report.style import (
     running_mean,
     save,
     short_number,
+    smoothing,
     spread,
     styled,
     svg,
@@ -176,13 +177,13 @@ def credit(true: np.ndarray, learned: np.ndarray, *, title: str, note: str = "",
     sums so far, and learned against true. kind: what to call the learned reward where no model learned it.
     """
     steps = len(true)
-    long = steps > 150
+    window = smoothing(steps)
+    long = window > 1
     fig = Figure(figsize=(WIDTH, 5.7), layout="constrained")
     fig.get_layout_engine().set(h_pad=0.07, w_pad=0.07, hspace=0.06, wspace=0.04)  # type: ignore[union-attr]
     mosaic: Any = [["whole"] * 3, ["close" if long else "sums", "sums", "against"]]
     axes = fig.subplot_mosaic(mosaic, height_ratios=(1.15, 1), width_ratios=(1.15, 1, 1))
     pair = ((true, TRUE, 3.2, "true reward, hidden from the learner"), (learned, LEARNED, 1.6, f"{kind} reward"))
-    window = max(1, steps // 60) if long else 1
     ax = axes["whole"]
     for values, color, width, name in pair:
         if long:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from apportion.report.style import FAINT, GRID, INK, LEARNED, ORANGE, WIDTH, brief, running_mean, styled
+from apportion.report.style import FAINT, GRID, INK, LEARNED, ORANGE, WIDTH, brief, running_mean, smoothing, styled
 
 HIGH, LOW = LEARNED, ORANGE
 ACROSS = 4  # frames in a row
@@ -75,10 +75,9 @@ def _words(ax: Axes, step: int, rewards: str, high: bool) -> None:
 
 def _curve(ax: Axes, learned: np.ndarray, step: np.ndarray, highest: np.ndarray, kind: str) -> None:
     steps = np.arange(len(learned))
-    window = max(1, len(learned) // 60) if len(learned) > 150 else 1
     ax.axhline(0, color=GRID, lw=1, zorder=1)
     ax.plot(steps, learned, color=INK, lw=0.6, alpha=0.45)
-    ax.plot(steps, running_mean(learned, window), color=INK, lw=1.2)
+    ax.plot(steps, running_mean(learned, smoothing(len(learned))), color=INK, lw=1.2)
     for which, color, mark in ((highest, HIGH, "^"), (~highest, LOW, "v")):
         ax.plot(
             step[which], learned[step[which]], mark, color=color, ms=7, mec="white", mew=0.8, clip_on=False, zorder=4

@@ -158,6 +158,11 @@ def brief(value: float) -> str:
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
+def smoothing(steps: int) -> int:
+    """Over how many steps the bold line of an episode of so many is a mean; 1: it is short enough as it is."""
+    return steps // 60 if steps > 150 else 1
+
+
 def running_mean(x: np.ndarray, window: int) -> np.ndarray:
     """Centred mean over `window` entries, over fewer at the two ends."""
     if window < 2:

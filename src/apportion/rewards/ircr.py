@@ -15,7 +15,7 @@ from apportion.rng import Streams
 from apportion.store import sample
 from apportion.store.episodes import EpisodeStore
 from apportion.store.sample import BestEpisodes
-from apportion.types import Batch, Episode, Metrics, Spec, Subsets
+from apportion.types import Batch, Episode, Metrics, Spec, Subsets, UserError
 
 
 class IRCR:
@@ -36,6 +36,8 @@ class IRCR:
         return episode
 
     def draws(self, store: EpisodeStore, updates: int, n: int, gamma: float, streams: Streams) -> Iterator[Drawn]:
+        if n < 2:
+            raise UserError("ircr draws half of a batch from its best episodes: ask for 2 transitions at least")
         per_step = self.variant == "official"
         credits = [s.returns / s.lengths if per_step else s.returns for s in (store, self.best.store)]
         self.low.fill_(min(float(c.min()) for c in credits))

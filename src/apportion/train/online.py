@@ -56,7 +56,7 @@ def train_online(
 ) -> None:
     """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
     preflight(config, log)
-    with torch_threads(config.threads // _sides(config)):
+    with torch_threads(config.threads // sides(config)):
         run = RunDir.create(run_dir, to_json(config), command or [])
         with run.lock():
             _loop(config, run, None, log, progress)
@@ -69,7 +69,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
     """
     run = RunDir.open(run_dir)
     config = settings(run)
-    with torch_threads(config.threads // _sides(config)), run.lock():
+    with torch_threads(config.threads // sides(config)), run.lock():
         if not checkpoint.steps(run.checkpoints):
             _warn(f"{run.path} has no checkpoint yet: starting from its first step")
             _loop(config, run, None, log, progress)
@@ -136,16 +136,16 @@ def _loop(
 
 def learner(policy: Policy, stack: ExitStack, say: Callable[[str], None]) -> Learner:
     """How updates are made: on each of two sides where there are threads for both, else one after the other."""
-    config, sides = policy.config, _sides(policy.config)
-    if sides == 1:
+    config, count = policy.config, sides(policy.config)
+    if count == 1:
         update = accelerate(learner_update, config.compile, config.bf16, policy.device, say)
         return in_turn(policy.method, policy.agent, update)
-    before = partial(use_threads, config.threads // sides)
+    before = partial(use_threads, config.threads // count)
     pool = stack.enter_context(ThreadPoolExecutor(1, "apportion-reward", before))
     return side_by_side(policy.method, policy.agent, config.bf16, pool)
 
 
-def _sides(config: OnlineConfig) -> int:
+def sides(config: OnlineConfig) -> int:
     """2 where the reward model can learn beside the agent: of two threads, in eager mode on the CPU."""
     on_cpu = torch_device(config.device).type == "cpu"
     return 2 if config.threads > 1 and config.reward.learned and on_cpu and not config.compile else 1
