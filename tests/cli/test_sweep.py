@@ -205,3 +205,23 @@ def test_ctrl_c_stops_every_run_with_a_checkpoint(tmp_path, flags):
     runs = [RunDir(tmp_path / "runs" / "s" / name) for name in ("seed=0", "seed=1")]
     assert all(list(run.checkpoints.glob("step_*/manifest.json")) for run in runs)
     assert all(run.info()["finished"] is False for run in runs)
+
+
+POWER = (
+    "command: power train trivial --preset lookup --horizon 6 --num-episodes 12 --steps-per-episode 20 --num-envs 2 "
+    "--warmup-v-h-e-steps 40 --warmup-q-r-steps 40 --beta-r-rampup-steps 80 --log-every 40\nseeds: [0, 1]\n"
+)
+
+
+@pytest.mark.long
+def test_runs_of_human_power_are_the_same_on_a_cluster_as_here(tmp_path):
+    found = []
+    for name, flags in {"here": (), "there": ("--on", "ray:local")}.items():
+        (tmp_path / name).mkdir()
+        file(tmp_path / name, POWER, "s.yaml")
+        done = sweep(tmp_path / name, *flags)
+        assert done.returncode == 0, done.stderr
+        runs = [tmp_path / name / "runs" / "s" / seed for seed in ("seed=0", "seed=1")]
+        assert all(RunDir(run).info()["finished"] for run in runs)
+        found.append([(run / "metrics.jsonl").read_bytes() for run in runs])
+    assert found[0] == found[1] and found[0][0] != found[0][1]

@@ -223,9 +223,8 @@ def _credit(env: str, g: Group, found: Sequence[tuple[Run, Credit]], album: Albu
     name = pretty(g.label)
     episode, true, learned = first.median_episode()
     note = f"episode of median return, seed {run.seed}, after {first.step:,} steps of training"
-    kind = (
-        "learned" if run.config["reward"].get("alg", "rrd") in ("rrd", "rd") else "assigned"
-    )  # uniform, ircr: no model
+    by_hand = run.config["reward"].get("alg", "rrd") in ("uniform", "ircr")  # no model
+    kind = "assigned" if by_hand else "learned"
     fig = plots.credit(true, learned, title=f"{env}: which steps earned the return? {name}", note=note, kind=kind)
     returned, predicted = (_value(float(np.sum(x, dtype=np.float64))) for x in (true, learned))
     caption = (

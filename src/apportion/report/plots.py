@@ -226,7 +226,7 @@ def credit_scatter(
     left.set(xlabel="true", ylabel=kind)
     _diagonal(right, returns, predicted)
     right.plot(returns, predicted, "o", color=BLUE, ms=6, alpha=0.7, mec="white", mew=0.6)
-    _titles(right, f"Return of {len(length)} episodes", f"R² {number(r2(returns, predicted))}")
+    _titles(right, "Return of each episode", f"R² {number(r2(returns, predicted))}")
     right.set(xlabel="true", ylabel="predicted")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     return fig
