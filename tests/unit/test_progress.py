@@ -46,7 +46,7 @@ def test_speed_and_time_left_are_shown_from_when_they_are_known():
         progress.update(200, {"episodes": 4})
     assert out.getvalue().splitlines()[1:] == [
         "steps 100 of 10,000 (1%)  episodes 2",
-        "steps 200 of 10,000 (2%)  steps/s 200.00  time left 0:49  episodes 4",
+        "steps 200 of 10,000 (2%)  steps/s 200  time left 0:49  episodes 4",
     ]
 
 
@@ -109,7 +109,16 @@ def test_the_live_table_shows_everything_and_says_what_the_learner_does_not_see(
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [(12345.6, "12,346"), (12.345, "12.35"), (0.012345, "0.01235"), (7, "7"), (float("nan"), "nan"), (-8.0, "-8")],
+    [
+        (12345.6, "12,346"),
+        (12.345, "12.35"),
+        (0.012345, "0.01235"),
+        (7, "7"),
+        (64.0, "64"),
+        (float("nan"), "nan"),
+        (-8.0, "-8"),
+        ("full", "full"),
+    ],
 )
 def test_numbers_are_short(x, text):
     assert number(x) == text

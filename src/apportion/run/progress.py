@@ -48,7 +48,7 @@ class Progress:
         self._console = console or Console()
         self._clock, self._every = clock, every
         self._step = first_step
-        self._values: dict[str, float | int] = {}
+        self._values: dict[str, float | int | str] = {}
         self._marks = deque([(clock(), first_step)])  # (time, step), to measure the speed
         self._printed = -float("inf")
         self._live: Live | None = None
@@ -67,7 +67,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, step: int, values: Mapping[str, float | int] | None = None) -> None:
+    def update(self, step: int, values: Mapping[str, float | int | str] | None = None) -> None:
         """Says where the run is; `values` replace the earlier ones of the same names."""
         now = self._clock()
         self._step = step
@@ -117,9 +117,11 @@ class Progress:
         return table
 
 
-def number(x: float | int) -> str:
-    """A number as short as it can be read: 12,345 or 12.35 or 0.01235."""
-    if isinstance(x, int) or abs(x) >= 1000:
+def number(x: float | int | str) -> str:
+    """A number as short as it can be read: 12,345 or 12 or 12.35 or 0.01235; words as they are."""
+    if isinstance(x, str):
+        return x
+    if x == round(x, 0) or abs(x) >= 1000:
         return f"{x:,.0f}"
     return f"{x:.2f}" if abs(x) >= 10 else f"{x:.4g}"
 

@@ -144,11 +144,12 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
         while session.step < config.steps and not stopping.is_set():
             before = session.step
             iteration(session, crew)
-            now, shown = session.step, dict[str, float]()
+            now, shown = session.step, dict[str, float | str]()
             over = now >= config.steps
             if crossed(before, now, config.log_every) or over:
                 seconds = time.monotonic() - clock
-                shown |= _log(session, crew, metrics, sinks)
+                stage = stage_at(config, now)
+                shown |= _log(session, crew, metrics, sinks) | {"stage": f"{stage.number} ({stage.name})"}
                 rates = {"steps_per_s": (now - start) / seconds, "updates": session.learner.updates}
                 timing.write({"step": now, "seconds": seconds, **rates})
             if check is not None and (crossed(before, now, config.check_every) or over):
