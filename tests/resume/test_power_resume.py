@@ -214,3 +214,20 @@ def test_a_killed_actor_is_told_and_replaced(tmp_path):
     finally:
         process.kill()
     assert "actor" in out and "was lost and is replaced" in out and process.returncode == 130
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["all-networks", "sampled"])
+def test_a_compiled_run_learns_what_a_plain_one_learns_and_goes_on_exactly(tmp_path, kind):
+    plain = replace(SHORT, **KINDS[kind], dropout=0.5)
+    compiled = replace(plain, compile=True)
+    train_power(plain, tmp_path / "plain", progress=False)
+    for name in ("whole", "broken"):
+        train_power(compiled, tmp_path / name, progress=False)
+    a, b = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("plain", "whole"))
+    for one, other in zip(a, b, strict=True):
+        assert one.keys() == other.keys()
+        assert [one[name] for name in one] == pytest.approx([other[name] for name in one], rel=2e-3, abs=1e-5)
+    _without_later(tmp_path / "broken", 180)
+    resume(tmp_path / "broken", progress=False)
+    assert_same_end(tmp_path / "whole", tmp_path / "broken")

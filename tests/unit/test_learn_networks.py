@@ -25,8 +25,8 @@ def _nets(seed=0, **settings):
     return Networks(SIZES, torch.eye(3), generator=torch.Generator().manual_seed(seed), **{**given, **settings})
 
 
-def _noise(seed):
-    return torch.Generator().manual_seed(seed)
+def _noise(nets, seed, *names, n=8):
+    return iter(nets.noise(n, names, torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize("q_output", ["softplus", "z", "log"])
@@ -44,7 +44,8 @@ def test_values_are_in_their_ranges_for_any_input(q_output, shared):
 def test_dropout_acts_in_training_only():
     nets, x = _nets(dropout=0.5), torch.randn(8, 6)
     assert_close(nets.q_r(nets.encode(x)), nets.q_r(nets.encode(x)), rtol=0, atol=0)
-    a, b, again = (nets.q_r(nets.encode(x, _noise(seed)), _noise(seed)) for seed in (1, 2, 1))
+    noise = [_noise(nets, seed, "q_r") for seed in (1, 2, 1)]
+    a, b, again = (nets.q_r(nets.encode(x, each), each) for each in noise)
     assert not torch.allclose(a, b)
     assert_close(a, again, rtol=0, atol=0)  # by the noise that is given alone
 
@@ -52,7 +53,8 @@ def test_dropout_acts_in_training_only():
 def test_every_loss_reaches_the_shared_encoder():
     nets, x = _nets(), torch.randn(8, 6)
     for name in ("v_h_e", "x_h", "u_r", "q_r", "v_r"):
-        out = getattr(nets, name)(nets.encode(x, torch.Generator()), torch.Generator())
+        noise = _noise(nets, 0, name)
+        out = getattr(nets, name)(nets.encode(x, noise), noise)
         grads = torch.autograd.grad(out.sum(), list(nets.encoder.parameters()))
         assert all(float(g.abs().sum()) > 0 for g in grads), name
 
@@ -123,7 +125,7 @@ def test_the_best_constant_is_the_mean_of_the_targets(form):
 def test_a_table_moves_by_its_rate_to_the_mean_of_what_is_asked():
     tables = Lookup(SIZES)
     features = torch.tensor([[1.0] * 6, [2.0] * 6, [1.0] * 6])
-    code = tables.encode(features, torch.Generator())
+    code = tables.encode(features, iter(()))
     assert code[0] == code[2] != code[1] and 0 not in code.tolist()
     target = torch.tensor([[0.1, 0.3], [0.9, 0.9], [0.3, 0.5]])
     tables.learn("x_h", code, target, None, rate=1.0)
@@ -134,7 +136,7 @@ def test_a_table_moves_by_its_rate_to_the_mean_of_what_is_asked():
 
 def test_a_weight_of_nothing_moves_nothing():
     tables = Lookup(SIZES)
-    code = tables.encode(torch.ones(1, 6), torch.Generator())
+    code = tables.encode(torch.ones(1, 6), iter(()))
     tables.learn("q_r", code, torch.tensor([[-1.0, -2.0, -3.0, -4.0]]), torch.tensor([[1.0, 0.0, 1.0, 0.5]]), rate=1.0)
     assert_close(tables.q_r(code), torch.tensor([[-1.0, START["q_r"], -3.0, -7.0]]))
 
@@ -148,7 +150,7 @@ def test_an_unknown_state_has_the_starting_value_and_is_not_taken_in_by_looking(
 
 def test_tables_grow_and_come_back_as_they_were():
     tables, features = Lookup(SIZES), torch.randn(300, 6)
-    code = tables.encode(features, torch.Generator())
+    code = tables.encode(features, iter(()))
     assert code.tolist() == list(range(1, 301))
     tables.learn("v_r", code, -torch.arange(1.0, 301.0), None, rate=1.0)
     other = Lookup(SIZES)
@@ -159,9 +161,22 @@ def test_tables_grow_and_come_back_as_they_were():
 
 def test_a_copy_stays_as_it_is_while_the_other_learns():
     tables, target = Lookup(SIZES), Lookup(SIZES)
-    code = tables.encode(torch.ones(1, 6), torch.Generator())
+    code = tables.encode(torch.ones(1, 6), iter(()))
     target.copy_from(tables)
     tables.learn("v_r", code, torch.tensor([-3.0]), None, rate=1.0)
     assert float(target.v_r(target.encode(torch.ones(1, 6)))) == START["v_r"]
     target.copy_from(tables)
     assert float(target.v_r(target.encode(torch.ones(1, 6)))) == -3.0
+
+
+def test_dropout_drops_its_share_of_the_units_and_each_by_its_own_bits():
+    nets = _nets(hidden=(400, 300), dropout=0.3)
+    x, names = torch.ones(50, 6), ("q_r", "v_h_e")
+    assert [bits.shape[1] for bits in nets.noise(50, names, torch.Generator())] == [400, 300, 300]
+    noise = _noise(nets, 0, *names, n=50)
+    code, plain = nets.encode(x, noise), nets.encode(x)
+    on = plain[0] > 0  # all rows are alike: what differs is dropped
+    dropped = (code == 0)[:, on].float()
+    assert abs(float(dropped.mean()) - 0.3) < 0.02
+    assert_close(code[code > 0], (plain / 0.7)[code > 0])
+    assert abs(float((dropped[:, :-1] * dropped[:, 1:]).mean()) - 0.09) < 0.02  # neighbours have nothing in common

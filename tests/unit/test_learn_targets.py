@@ -38,7 +38,7 @@ def _fill(learner, check):
             continue
         exact = solution.at(t)
         nodes = nodes_of(learner.world, solution.compiled.states[ids], np.full(len(ids), t))
-        code = nets.encode(nodes.features, torch.Generator())
+        code = nets.encode(nodes.features, iter(()))
         for name, value in (("v_h_e", exact.v_e), ("x_h", exact.x), ("q_r", exact.q), ("v_r", exact.v)):
             nets.tables[name][code] = torch.tensor(value[ids], dtype=torch.float32).reshape(len(ids), -1)
         nets.tables["u_r"][code, 0] = torch.tensor(-exact.u[ids]).float() ** (1 / check.params.eta)

@@ -35,14 +35,14 @@ class Adam:
         """One step down the gradient of `loss`; gradients of nothing but these parameters are computed."""
         self.step(list(torch.autograd.grad(loss, self.params)))
 
-    def step(self, grads: list[Tensor]) -> None:
-        """One step down `grads`, one for each parameter, in their order."""
+    def step(self, grads: list[Tensor], factor: float | Tensor = 1.0) -> None:
+        """One step down `grads`, one for each parameter, in their order; `factor` scales lr and max_grad_norm."""
         compiling = torch.compiler.is_compiling()  # the compiler fuses the plain form by itself
         grads = grads if compiling else _laid_out(grads, self.params)
         too_long: Tensor | None = None
         with torch.no_grad():
             if self.max_grad_norm > 0:
-                too_long = _too_long(grads, self.max_grad_norm)
+                too_long = _too_long(grads, self.max_grad_norm * factor)
                 if compiling:
                     grads = [g / too_long for g in grads]
             functional_adam(
@@ -59,7 +59,7 @@ class Adam:
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
-                lr=self.lr,
+                lr=self.lr * factor,
                 weight_decay=self.weight_decay,
                 decoupled_weight_decay=self.weight_decay > 0,
                 eps=self.eps,
@@ -134,7 +134,7 @@ class RMSProp:
 Optimizer = Adam | RMSProp
 
 
-def _too_long(grads: list[Tensor], max_norm: float) -> Tensor:
+def _too_long(grads: list[Tensor], max_norm: float | Tensor) -> Tensor:
     """By how much the gradients together are longer than `max_norm`; 1 where they are not."""
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
     return ((norm + 1e-6) / max_norm).clamp(min=1.0)

@@ -12,7 +12,7 @@ from typing import Any
 from apportion.ending import ended, with_way_back
 from apportion.flags import did_you_mean, spell, typed, walk
 from apportion.power.learn.config import Phase2Config
-from apportion.power.learn.presets import PRESETS
+from apportion.power.learn.presets import PRESETS, compile_if_it_pays
 from apportion.power.params import PowerParams
 from apportion.power.runs import slug
 from apportion.types import UserError
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, Phase2Config]:
         raise UserError(f"--world is not a flag: {_PROG} WORLD says which")
     args = [*spell(given, hints), "--world", words[0]]
     found = typed(args, _Flags(TrainOptions(), default), _PROG, about)
-    return found.run, found.learner
+    return found.run, found.learner if "compile" in given else compile_if_it_pays(found.learner)
 
 
 def _preset(words: Sequence[str]) -> tuple[str, list[str]]:

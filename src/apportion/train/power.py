@@ -16,10 +16,13 @@ import numpy as np
 from rich.console import Console
 
 from apportion.config import from_json, to_json
+from apportion.device import torch_device
+from apportion.fast.compile import check_compiler
 from apportion.power.grid.ensemble import Ensemble
 from apportion.power.learn.check import ExactCheck, Learned
 from apportion.power.learn.check_members import MembersCheck
 from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.fit import compiled_fit
 from apportion.power.learn.learner import Learner
 from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.priors import make_prior
@@ -63,6 +66,8 @@ def train_power(
     progress: bool = True,
 ) -> None:
     """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
+    if config.compile:
+        check_compiler(torch_device(config.device))
     with torch_threads(config.threads):
         world, kept = open_kept(config)
         session = make_session(config, world, kept, prior_steps=config.prior_steps)
@@ -139,6 +144,8 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
         check = make_check(session, table.message)
         crew = make_crew(session.world, session.kept, session.prior, config, session.actors, table.message)
         stack.callback(crew.close)
+        if config.compile:
+            session.learner.fit = compiled_fit(session.learner.device, table.message)
         stopping = stack.enter_context(interrupts(table.message))
         clock, start = time.monotonic(), session.step
         while session.step < config.steps and not stopping.is_set():

@@ -158,9 +158,11 @@ class Ensemble:
 
 def from_configs(name: str, configs: Mapping[str, Mapping[str, Any]], without: Collection[str] = ()) -> Ensemble:
     """An ensemble from what the worlds' YAML files hold, by their names; but for the worlds `without`, which only
-    have a say in the features. Raises UserError for what makes no sense.
+    have a say in the features and have to be of the same kind. Raises UserError for what makes no sense.
     """
     worlds = [GridWorld.from_config(config, world) for world, config in configs.items()]
+    for world in worlds:
+        _refuse_different(worlds[0], world)
     return Ensemble(name, [world for world in worlds if world.name not in without], planes_of(worlds))
 
 

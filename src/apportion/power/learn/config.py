@@ -21,7 +21,7 @@ class Phase2Config:
     horizon: str = ""  # steps until the end, or none for no end (default: the world's own)
     params: PowerParams = field(default_factory=PowerParams)
     seed: int = 0
-    # how long
+    # how long: num_episodes * steps_per_episode environment steps (more episodes where a horizon ends them earlier)
     num_episodes: int = 10_000
     steps_per_episode: int = 50  # an episode is cut after so many steps, which is no end; the horizon is one
     updates_per_step: float = 1.0  # training steps per environment step
@@ -91,6 +91,7 @@ class Phase2Config:
     keep_checkpoints: int = 2
     device: str = "cpu"
     threads: int = 1
+    compile: bool = False  # of networks, training steps from stage 3 on; the command line does so from 100,000 on
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -173,6 +174,8 @@ def _check_together(config: Phase2Config) -> None:
         raise UserError("--warmup-u-r-steps trains the network of U_r: add --u-r-use-network, or leave it out")
     if config.x_h_batch_size and not config.x_h_use_network:
         raise UserError("--x-h-batch-size is of the network of X_h: leave it out with --no-x-h-use-network")
+    if config.compile and config.estimators == "lookup":
+        raise UserError("--compile is for networks: leave it out with --estimators lookup")
     if config.u_r_sample_humans and not config.u_r_use_network:
         raise UserError("--u-r-sample-humans is of the network of U_r: add --u-r-use-network, or leave it out")
     if config.difference_weight != 1 and (config.q_r_output != "log" or config.targets == "sampled"):
@@ -186,7 +189,7 @@ def _check_together(config: Phase2Config) -> None:
         )
     if config.steps <= ramped:
         raise UserError(
-            f"{config.num_episodes} episodes of {config.steps_per_episode} steps are {config.steps} steps, and the "
+            f"{config.num_episodes} episodes of up to {config.steps_per_episode} steps are {config.steps} steps, and the "
             f"stages before full training take {ramped}: give more --num-episodes"
         )
     if (config.lockstep or config.actors) and not config.use_async:

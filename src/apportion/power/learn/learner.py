@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from apportion.device import torch_device
@@ -25,6 +25,7 @@ from apportion.power.learn.estimators import (
     robot_actions,
     to_device,
 )
+from apportion.power.learn.fit import Fit, Part, fit_networks
 from apportion.power.learn.lookup import Lookup
 from apportion.power.learn.networks import LARGEST, NAMES, Networks
 from apportion.power.learn.pool import Material, Memo, Pool
@@ -60,6 +61,7 @@ class Learner:
         self.replay = Replay(config.buffer_size, len(world.humans), len(world.agents))
         self.weights = torch.as_tensor(np.asarray(world.goal_weights, np.float32), device=self.device)
         self.sizes = tuple(len(world.actions[h]) for h in world.humans)
+        self.fit: Fit = fit_networks  # or the same, compiled
         self.pool, self.memo = Pool(), Memo()
         self.updates = 0
         self.scaled = False  # are the outputs of Q_r and V_r where their targets are?
@@ -290,49 +292,27 @@ class Learner:
     def _fit_networks(
         self, nets: Networks, nodes: Nodes, want: dict[str, tuple[Tensor, Tensor | None]], lr_factor: float
     ) -> dict[str, Tensor]:
-        config, found, noise = self.config, dict[str, Tensor](), self._noise()
-        code = nets.encode(nodes.features, noise)
-        for name, (target, weight) in want.items():
-            if name == "x_h" and config.x_h_batch_size:
-                found[name] = self._x_h_loss(nets, noise)
-                continue
-            prediction = getattr(nets, name)(code, noise)
-            if name == "q_r":
-                found[name] = losses.q_loss(
-                    prediction, target, weight, config.q_r_output, nets.z_power, config.difference_weight
-                )
-            elif name in ("v_h_e", "x_h"):
-                found[name] = losses.share_loss(prediction, target, weight, config.v_h_e_loss)
-            else:
-                found[name] = losses.squared(prediction, target, weight)
-        trained = {name: self.adams[name] for name in want}
-        params = [p for adam in trained.values() for p in adam.params]
-        grads = list(torch.autograd.grad(torch.stack(list(found.values())).sum(), params))
-        for name, adam in trained.items():
-            adam.lr = getattr(config, f"lr_{name}") * lr_factor
-            adam.max_grad_norm = config.grad_clip * adam.lr / config.reference_lr
-            adam.step(grads[: len(adam.params)])
-            del grads[: len(adam.params)]
-        return {name: loss.detach() for name, loss in found.items()}
+        apart = {"x_h": want.pop("x_h")} if self.config.x_h_batch_size and "x_h" in want else {}
+        generator = torch.Generator(self.device).manual_seed(self.streams.integer("dropout"))
+        parts = [Part(nodes.features, nets.noise(len(nodes.last), want, generator), want)]
+        if apart:
+            features, target = self._x_h_batch()
+            parts.append(Part(features, nets.noise(len(target), apart, generator), {"x_h": (target, None)}))
+        fit = self.fit if "q_r" in want else fit_networks  # warm-ups are short
+        return fit(nets, self.adams, parts, self.config, lr_factor)
 
-    def _noise(self) -> torch.Generator:
-        """Of one training step."""
-        return torch.Generator(self.device).manual_seed(self.streams.integer("dropout"))
-
-    def _x_h_loss(self, nets: Networks, noise: torch.Generator) -> Tensor:
-        """X_h on a larger batch of its own: it needs no look ahead."""
+    def _x_h_batch(self) -> tuple[Float[Tensor, "n E"], Float[Tensor, "n H"]]:
+        """A larger batch for X_h alone, and its targets: it needs no look ahead."""
         drawn = self.replay.draw(self.streams.generator("x_h").random(self.config.x_h_batch_size))
-        nodes = self._nodes(drawn.ids, drawn.t.astype(np.int64))
+        features = self._nodes(drawn.ids, drawn.t.astype(np.int64)).features
         with torch.no_grad():
-            v_e = self.target.v_h_e(self.target.encode(nodes.features))
-            target = eq.power(v_e, self.weights, self.config.params.zeta)
-        prediction = nets.x_h(nets.encode(nodes.features, noise), noise)
-        return losses.share_loss(prediction, target, None, self.config.v_h_e_loss)
+            v_e = self.target.v_h_e(self.target.encode(features))
+            return features, eq.power(v_e, self.weights, self.config.params.zeta)
 
     def _fit_tables(
         self, tables: Lookup, nodes: Nodes, want: dict[str, tuple[Tensor, Tensor | None]]
     ) -> dict[str, Tensor]:
-        code = tables.encode(nodes.features, self._noise())
+        code = tables.encode(nodes.features, iter(()))
         rate = self.config.lr_lookup
         return {name: tables.learn(name, code, target, weight, rate) for name, (target, weight) in want.items()}
 
@@ -392,6 +372,11 @@ def _parts(nodes: Nodes) -> tuple[Tensor, ...]:
 
 def _adams(nets: Networks, config: Phase2Config) -> dict[str, Adam]:
     return {
-        name: Adam(nets.parameters_of(name), getattr(config, f"lr_{name}"), weight_decay=config.weight_decay)
+        name: Adam(
+            nets.parameters_of(name),
+            lr := getattr(config, f"lr_{name}"),
+            max_grad_norm=config.grad_clip * lr / config.reference_lr,
+            weight_decay=config.weight_decay,
+        )
         for name in NAMES
     }

@@ -6,19 +6,21 @@ R joint actions of the robots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int16
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 LARGEST = 1e8  # of -Q_r and -V_r: what is beyond has diverged
-Noise = torch.Generator | None
 NAMES = ("v_h_e", "x_h", "u_r", "q_r", "v_r")
+
+
+Noise = Iterator[Tensor] | None  # for each layer with dropout: 16 random bits for each unit, (n, d) int16
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Sizes:
 class Estimators(Protocol):
     """Networks or tables behind one interface. `encode` comes first; its result is what the others take.
 
-    `noise` is given while training: dropout draws from it, and tables take new states in. Values are in their ranges:
-    V_h^e and X_h in [0, 1], Q_r and V_r below 0, U_r at most -1 (of which the estimator gives y = (-U_r)^(1/eta), at
-    least 1).
+    `noise` is given while training: dropout takes its bits from it, and tables take new states in. Values are in their
+    ranges: V_h^e and X_h in [0, 1], Q_r and V_r below 0, U_r at most -1 (of which the estimator gives
+    y = (-U_r)^(1/eta), at least 1).
     """
 
     sizes: Sizes
@@ -62,6 +64,11 @@ class Layers(nn.Module):
             self.weights.append(nn.Parameter((2 * torch.rand(fan_out, fan_in, generator=generator) - 1) * bound))
             self.biases.append(nn.Parameter(torch.zeros(fan_out)))
 
+    def noise(self, n: int, generator: torch.Generator) -> list[Int16[Tensor, "n _"]]:
+        """Bits for a training step on n states, layer by layer."""
+        hidden = self.biases if self.open_end else self.biases[:-1]
+        return [_bits(n, len(bias), bias.device, generator) for bias in hidden] if self.dropout else []
+
     def forward(self, x: Float[Tensor, "n i"], noise: Noise = None) -> Float[Tensor, "n o"]:
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -69,15 +76,14 @@ class Layers(nn.Module):
             if layer < last or self.open_end:
                 x = x.relu_()
                 if self.dropout and noise is not None:
-                    x = x * (_kept(x.shape, self.dropout, noise, x.device) * (1 / (1 - self.dropout)))
+                    kept = next(noise) >= round(self.dropout * 2**16) - 2**15
+                    x = x * (kept * (1 / (1 - self.dropout)))
         return x
 
 
-def _kept(shape: torch.Size, dropout: float, noise: torch.Generator, device: torch.device) -> Bool[Tensor, "n d"]:
-    """True with probability 1 - dropout (to 2^-16): 16 random bits each, four from one number."""
-    count = shape.numel()
-    numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=noise)
-    return numbers.view(torch.int16)[:count].view(shape) >= round(dropout * 2**16) - 2**15
+def _bits(n: int, width: int, device: torch.device, generator: torch.Generator) -> Int16[Tensor, "{n} {width}"]:
+    numbers = torch.empty(-(-n * width // 4), dtype=torch.int64, device=device)  # four in each
+    return numbers.random_(-(2**63), None, generator=generator).view(torch.int16)[: n * width].view(n, width)
 
 
 class Networks(nn.Module):
@@ -158,6 +164,11 @@ class Networks(nn.Module):
         if name == "v_h_e":
             own += [*self.goal_code.parameters(), *(self.encoder.parameters() if self.encoder is not None else ())]
         return own
+
+    def noise(self, n: int, names: Iterable[str], generator: torch.Generator) -> list[Int16[Tensor, "n _"]]:
+        """For one training step on n states: what `encode` takes, then each of `names` in turn."""
+        layers = [*([] if self.encoder is None else [self.encoder]), *(self.heads[name] for name in names)]
+        return [bits for each in layers if isinstance(each, Layers) for bits in each.noise(n, generator)]
 
     def set_scale(self, q: float, v: float) -> None:
         """Moves the output biases of Q_r and V_r to where their targets are (values below 0)."""

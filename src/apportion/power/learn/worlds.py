@@ -22,9 +22,9 @@ def open_kept(config: Phase2Config) -> tuple[World, dict[str, Any]]:
         kept = {"name": Path(source).resolve().name, "configs": configs, "held_out": without, "horizon": "own"}
         world = with_horizon(reopen(kept), horizon)
         return world, {**kept, "horizon": world.horizon}
+    world = open_world(source, horizon)
     if config.held_out:
         raise UserError(f"--held-out is for a folder of worlds, and {source} is one world: leave it out")
-    world = open_world(source, horizon)
     return world, {**world_json(source, world), "horizon": world.horizon}
 
 
