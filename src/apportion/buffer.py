@@ -48,7 +48,7 @@ class DecompositionBuffer:
     `gamma` is what `Batch.discount` is made of. `actions`: are those that go in and come out in the environment's own
     units, or in [-1, 1] as stable-baselines3 keeps them? Discrete ones are the environment's integers in both.
     `device`: of the reward network and of what is sampled; episodes stay in main memory.
-    Raises UserError for an unknown method or device.
+    Raises UserError for an unknown method or device, and for a capacity beyond the memory.
     """
 
     def __init__(
@@ -68,7 +68,10 @@ class DecompositionBuffer:
         self.spec, self.given, self.num_envs, self.gamma, self.actions = spec, method, num_envs, gamma, actions
         self.device = torch_device(str(device))
         self.streams = Streams(seed)
-        self.store = EpisodeStore(capacity, spec)
+        try:
+            self.store = EpisodeStore(capacity, spec)
+        except MemoryError as error:
+            raise UserError(f"{error}: give a smaller capacity (stable-baselines3: buffer_size)") from None
         self.method = self._made()
         self.learned: dict[str, Tensor] = {}
         self._open = [_Open() for _ in range(num_envs)]

@@ -19,10 +19,10 @@ def blocks(language):
 
 
 def test_there_are_blocks_to_run():
-    assert len(blocks("python")) == 4 and len(blocks("bash")) == 1
+    assert len(blocks("python")) == 5 and len(blocks("bash")) == 1
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 3])
 def test_a_block_runs(number, capsys):
     code, names = blocks("python")[number], {}
     with warnings.catch_warnings():
@@ -32,8 +32,17 @@ def test_a_block_runs(number, capsys):
         assert "R_rmse" in capsys.readouterr().out
     if number == 1:
         assert names["model"].logger.name_to_value["reward/R_rmse"] > 0
-    if number == 2:
+    if number == 3:
         assert len(names["buffer"]) == 200 and names["batch"].reward.shape == (256,)
+
+
+def test_their_atari_wrappers_give_whole_games_in_stacked_frames():
+    names = {}
+    exec(compile("\n".join(blocks("python")[1:3]), "blocks 1 and 2", "exec"), names)
+    model = names["model"]
+    model.learn(60)
+    core = model.replay_buffer.core
+    assert core.spec.obs_shape == (84, 84, 4) and core.spec.obs_dtype == "uint8" and len(core) == 0  # no game is over
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -49,7 +58,7 @@ def test_labelled_episodes_are_read_back_by_minari(tmp_path, monkeypatch, capsys
         program, *args = shlex.split(line)
         assert program == "apportion"
         assert main([*args, *(["--steps", "20"] if args[0] == "fit" else [])]) == 0
-    exec(compile(blocks("python")[3], "the last block", "exec"), {})
+    exec(compile(blocks("python")[4], "the last block", "exec"), {})
     assert "200 steps with learned rewards" in capsys.readouterr().out
     sys.modules.pop("label_minari", None)
 

@@ -252,8 +252,8 @@ def test_what_does_not_go_together_is_one_line(three, tmp_path, folder):
     for change, words in cases:
         with pytest.raises(UserError, match=words):
             Ensemble("e", [first, GridWorld.from_config({"action_class": "object"} | SMALL["east"] | change, "other")])
-    with pytest.raises(UserError, match="east and key cannot be worlds of one ensemble: their goals differ: 3 and 1"):
-        from_configs("e", SMALL | {"key": SMALL["key"] | {"possible_goals": ["2,1"]}}, without=["key"])
+    with pytest.raises(UserError, match="east and late cannot be worlds of one ensemble: their steps differ: 5 and 6"):
+        from_configs("e", {"east": SMALL["east"], "late": SMALL["east"] | {"max_steps": 6}}, without=["late"])
     with pytest.raises(UserError, match="there is no world in it"):
         Ensemble("e", [])
     with pytest.raises(UserError, match="solved one by one"):

@@ -74,6 +74,16 @@ def test_pictures_are_in_the_page_and_beside_it(page):
     assert not re.search(r'(src|href)="(?!data:)', text)
 
 
+def test_a_single_check_is_no_curve_but_a_table(runs, tmp_path, short):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs / "seed_0", copy)
+    last = (copy / "evaluations.jsonl").read_text().splitlines()[-1]
+    (copy / "evaluations.jsonl").write_text(last + "\n")
+    text = write_training_report([copy], tmp_path).read_text()
+    assert "Checked once; with --check-every STEPS" in text
+    assert "V_h^e, largest</td>" in text and f"{json.loads(last)['v_h_e/max']:.1e}" in text
+
+
 def test_an_episode_is_played_on_the_page(page):
     gif = re.search(r"data:image/gif;base64,([\w+/=]+)", page.read_text())[1]
     assert base64.b64decode(gif) == (page.parent / "page-trivial-episode.gif").read_bytes()

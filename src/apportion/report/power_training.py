@@ -197,6 +197,8 @@ def _share(world: str, groups: Sequence[Group], album: Album, bands: list[plots.
     curves += [replace(curve, label=curve.label + _UNSEEN) for curve in unseen]
     if not curves:
         return ""
+    if all(len(curve.steps) < 2 for curve in curves):
+        return '<p class="note">Checked once; with --check-every STEPS the way there is drawn as well.</p>\n'
     fig = plots.learning_curves(
         curves,
         title=f"{world}: worth of the learned policy",
@@ -213,6 +215,12 @@ def _share(world: str, groups: Sequence[Group], album: Album, bands: list[plots.
 
 
 def _errors(world: str, groups: Sequence[Group], album: Album, bands: list[plots.Band]) -> str:
+    curves = {title: curves_of(groups, evaluation_values(key)) for key, title in ERRORS.items()}
+    if all(len(curve.steps) < 2 for found in curves.values() for curve in found):  # one look is no curve
+        rows = [[title, *(_figure(float(iqm(c.values[:, -1]))) for c in found)] for title, found in curves.items()]
+        rows = [row for row in rows if len(row) == 1 + len(groups)]
+        heads = ["error", *(pretty(g.label) for g in groups)]
+        return html_table(heads, rows, numeric=set(range(1, len(heads)))) if rows else ""
     caption = (
         "Learned against exact values, over all states at all times that can be reached: mean and largest absolute "
         "errors, and the total variation of the robot's policy, also weighted by how often the exact policy comes by. "

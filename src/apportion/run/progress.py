@@ -93,7 +93,8 @@ class Progress:
         return (step - before) / (now - then) if now > then else 0.0
 
     def _head(self) -> dict[str, str]:
-        head = {"steps": f"{self._step:,} of {self.total_steps:,} ({self._step / max(1, self.total_steps):.0%})"}
+        step = min(self._step, self.total_steps)  # several environments may step past the end
+        head = {"steps": f"{step:,} of {self.total_steps:,} ({step / max(1, self.total_steps):.0%})"}
         speed = self.steps_per_second
         if speed > 0:
             left = duration((self.total_steps - self._step) / speed)

@@ -189,8 +189,8 @@ def _check_together(config: Phase2Config) -> None:
         )
     if config.steps <= ramped:
         raise UserError(
-            f"{config.num_episodes} episodes of up to {config.steps_per_episode} steps are {config.steps} steps, and the "
-            f"stages before full training take {ramped}: give more --num-episodes"
+            f"{config.num_episodes} episodes of up to {config.steps_per_episode} steps are {config.steps} steps, and "
+            f"the stages before full training take {ramped}: give more --num-episodes"
         )
     if (config.lockstep or config.actors) and not config.use_async:
         raise UserError(f"--{'lockstep' if config.lockstep else 'actors'} is a setting of --async: add it")
