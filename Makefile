@@ -40,7 +40,7 @@ demo: install
 	$(BIN)/apportion demo
 
 test: install-dev lint types
-	$(BIN)/pytest -m "not long" -n $(WORKERS)
+	$(BIN)/pytest -m "not long" -n $(WORKERS) --durations 15
 
 lint: install-dev
 	$(BIN)/ruff check .

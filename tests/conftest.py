@@ -1,5 +1,6 @@
 """Runs before any test module is imported: shapes in annotations are checked, and one thread is enough."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # for envs_for_tests
 jaxtyping.install_import_hook("apportion", "beartype.beartype")
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of jobs in the background; processes of tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRAINING = {"probes", "resume"}  # folders of tests that take hundreds of updates: the shapes in one are those in all
 
