@@ -11,6 +11,7 @@ from apportion.power.learn.act import Actor
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.learner import Diverged, Learner
 from apportion.power.learn.priors import make_prior
+from apportion.power.train_cli import parse
 from apportion.run.metrics import read_lines
 
 TABLES = [
@@ -92,6 +93,22 @@ def test_a_slip_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, words, s
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("apportion: ") and says in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled"),
+    [
+        ("", True),  # 500,000 training steps
+        ("--no-compile", False),
+        ("--estimators lookup", False),
+        ("--preset quick", False),  # 40,000
+        ("--preset quick --compile", True),
+        ("--device cuda", False),
+    ],
+)
+def test_long_training_of_networks_is_compiled_by_itself(monkeypatch, words, compiled):
+    monkeypatch.setattr("apportion.power.learn.presets.has_cxx", lambda: True)
+    assert parse(["trivial", *words.split()])[1].compile is compiled
 
 
 def test_a_run_is_not_overwritten(tmp_path, capsys):

@@ -259,6 +259,7 @@ def test_an_action_that_there_is_not_is_one_line(act):
             r"act has shape \(2,\)",
         ),
         (lambda: played(DecompositionBuffer(SPEC, "rrd"), 1).sample(0), "1 transition at least"),
+        (lambda: DecompositionBuffer(SPEC, "rrd", capacity=10**14), "give a smaller capacity"),
         (lambda: played(DecompositionBuffer(SPEC, "ircr"), 1).sample(1), "2 transitions at least"),
     ],
 )

@@ -215,10 +215,11 @@ def _share(world: str, groups: Sequence[Group], album: Album, bands: list[plots.
 
 
 def _errors(world: str, groups: Sequence[Group], album: Album, bands: list[plots.Band]) -> str:
-    curves = {title: curves_of(groups, evaluation_values(key)) for key, title in ERRORS.items()}
-    if all(len(curve.steps) < 2 for found in curves.values() for curve in found):  # one look is no curve
-        rows = [[title, *(_figure(float(iqm(c.values[:, -1]))) for c in found)] for title, found in curves.items()]
-        rows = [row for row in rows if len(row) == 1 + len(groups)]
+    curves = {title: [g.curve(evaluation_values(key)) for g in groups] for key, title in ERRORS.items()}
+    known = [c for found in curves.values() for c in found if c is not None]
+    if all(len(c.steps) < 2 for c in known):  # one look is no curve
+        cells = {t: ["" if c is None else _figure(float(iqm(c.values[:, -1]))) for c in f] for t, f in curves.items()}
+        rows = [[title, *row] for title, row in cells.items() if any(row)]
         heads = ["error", *(pretty(g.label) for g in groups)]
         return html_table(heads, rows, numeric=set(range(1, len(heads)))) if rows else ""
     caption = (

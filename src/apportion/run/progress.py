@@ -97,7 +97,7 @@ class Progress:
         head = {"steps": f"{step:,} of {self.total_steps:,} ({step / max(1, self.total_steps):.0%})"}
         speed = self.steps_per_second
         if speed > 0:
-            left = duration((self.total_steps - self._step) / speed)
+            left = duration((self.total_steps - step) / speed)
             head |= {"steps/s": number(speed), "time left": left}
         return head
 
