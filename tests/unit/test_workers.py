@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -233,6 +234,23 @@ def test_no_process_outlives_its_owner(tmp_path, number):
     assert len(children) == 2 and all(gone(child) for child in children)
     assert "Traceback" not in err
     assert (out, owner.returncode) == (("stopping\n", 0) if number == signal.SIGINT else ("", -number))
+
+
+def test_ctrl_c_at_any_moment_of_waiting_is_a_keyboard_interrupt_and_leaves_nothing_locked():
+    remote = Remote([{}], lambda spec, seat: NoLink(seat, deque()), silence=10.0)
+    before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)  # a clock that runs while Python does
+    try:
+        for delay in np.random.default_rng(0).uniform(1e-4, 5e-3, 100):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_VIRTUAL, delay)
+                while True:
+                    remote.receive(1e-6)
+            heard = threading.Thread(target=remote._seats[0].beat, args=[False, 0.0], daemon=True)
+            heard.start()
+            heard.join(10.0)
+            assert not heard.is_alive(), "the lock was left locked"
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
 
 
 # -------------------------------------------------------------------- silence, by a clock of our own

@@ -5,6 +5,8 @@ How bytes travel is the link's business (workers_process, workers_ray). A link's
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from collections import deque
@@ -44,7 +46,8 @@ class Seat:
 
     number: int
     arrived: deque[tuple[Seat, bytes | None]]  # of all workers, in order; None: this one is lost
-    news: threading.Condition
+    lock: threading.RLock
+    bell: queue.SimpleQueue[None]  # rung at each arrival
     outstanding: int = 0
     lost: str | None = None
     told: bool = False  # has the owner been told of the loss?
@@ -54,26 +57,26 @@ class Seat:
 
     def reply(self, data: bytes) -> None:
         """A reply arrived."""
-        with self.news:
+        with self.lock:
             if self.lost is None:
                 self._alive()
                 self.arrived.append((self, data))
-                self.news.notify_all()
+                self.bell.put(None)
 
     def beat(self, busy: bool, worked: float) -> None:
         """It said that it lives; a busy one must have worked since. `worked`: its thread's seconds on a processor."""
-        with self.news:
+        with self.lock:
             if not busy or not self.met or worked >= self.worked + _WORK:
                 self.worked = worked
                 self._alive()
 
     def lose(self, why: str) -> None:
         """It is gone. What it had sent before still counts."""
-        with self.news:
+        with self.lock:
             if self.lost is None:
                 self.lost = why
                 self.arrived.append((self, None))
-                self.news.notify_all()
+                self.bell.put(None)
 
     def _alive(self) -> None:
         self.met, self.quiet = True, 0.0
@@ -91,14 +94,16 @@ class Remote:
     ):
         self.count = len(specs)
         self._start, self._silence, self._after = start, silence, after
-        self._news = threading.Condition()
+        # not a Condition: one that a KeyboardInterrupt meets at a bad moment stays locked, or is unlocked twice
+        self._lock = threading.RLock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._arrived: deque[tuple[Seat, bytes | None]] = deque()
         self._looked = time.monotonic()
         self._seats: list[Seat] = []
         self._links: list[Link] = []
         try:
             for i, spec in enumerate(specs):
-                self._seats.append(Seat(i, self._arrived, self._news))
+                self._seats.append(Seat(i, self._arrived, self._lock, self._bell))
                 self._links.append(start(spec, self._seats[i]))
         except BaseException:
             self.close()
@@ -106,7 +111,7 @@ class Remote:
 
     def submit(self, i: int, request: Tree) -> None:
         data, seat = to_bytes(request), self._seats[i]
-        with self._news:
+        with self._lock:
             if seat.told:
                 raise WorkerLost(i, seat.lost or "")
             seat.outstanding += 1
@@ -135,18 +140,19 @@ class Remote:
     ) -> tuple[Seat, bytes] | None:
         """The first wanted arrival; None after `timeout`. Raises WorkerLost for a loss among them."""
         end = None if timeout is None else time.monotonic() + timeout
-        with self._news:
-            while True:
+        while True:
+            with self._lock:
                 self._watch()
                 at = next((at for at, (seat, _) in enumerate(self._arrived) if wanted(seat)), None)
                 if at is not None:
                     return self._take(at)
-                if end is None and not any(seat.outstanding for seat in seats if not seat.told):
-                    raise ValueError("nothing is outstanding: no reply will come")
-                left = _LOOK if end is None else end - time.monotonic()
-                if left <= 0:
-                    return None
-                self._news.wait(min(left, _LOOK, self._silence / 4))
+            if end is None and not any(seat.outstanding for seat in seats if not seat.told):
+                raise ValueError("nothing is outstanding: no reply will come")
+            left = _LOOK if end is None else end - time.monotonic()
+            if left <= 0:
+                return None
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=min(left, _LOOK, self._silence / 4))
 
     def _take(self, at: int) -> tuple[Seat, bytes]:
         seat, data = self._arrived[at]
@@ -174,13 +180,13 @@ class Remote:
 
     def restart(self, i: int, spec: Tree) -> None:
         self._links[i].end(0.0)
-        with self._news:
+        with self._lock:
             old = self._seats[i]
             old.lost = old.lost or "it was replaced"  # nothing that is still on its way counts
             kept = [entry for entry in self._arrived if entry[0] is not old]
             self._arrived.clear()
             self._arrived.extend(kept)
-            self._seats[i] = Seat(i, self._arrived, self._news)
+            self._seats[i] = Seat(i, self._arrived, self._lock, self._bell)
         self._links[i] = self._start(spec, self._seats[i])
 
     def close(self) -> None:
