@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apportion.cli import guarded
+from apportion.cli import guarded, main
 from apportion.types import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,17 @@ def test_help_and_version_answer_without_the_heavy_packages():
         (["train", "quickstart", "--runs-dir", "/proc/x", "--seeds", "0,1"], "/proc/x/Reacher-v5-rrd-sac cannot be"),
     ],
 )
-def test_a_slip_is_one_line_on_stderr_and_exit_code_2(argv, words):
-    done = run(*argv)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.startswith("apportion: ") and done.stderr.count("\n") == 1
-    assert not done.stdout
+def test_a_slip_is_one_line_on_stderr_and_exit_code_2(argv, words, capfd):
+    assert main(argv) == 2
+    out, err = capfd.readouterr()
+    assert words in err
+    assert err.startswith("apportion: ") and err.count("\n") == 1
+    assert not out
+
+
+def test_the_exit_code_of_a_slip_is_that_of_the_process():
+    done = run("trian")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
 
 
 def test_the_traceback_of_a_slip_is_there_for_those_who_ask(monkeypatch, capsys):

@@ -195,12 +195,12 @@ else:
 
 def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
     """Kill the process again and again, anywhere; a last life finishes with the bits of a run that was let alone."""
-    settings = config(steps=900, save_freq=70, keep_checkpoints=2)
+    settings = config(steps=600, save_freq=50, keep_checkpoints=2)
     train_online(settings, tmp_path / "whole", progress=False)
     path, chance = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-c", RUN, str(path), json.dumps(to_json(settings)), TESTS]
     kills = 0
-    for _ in range(4):
+    for _ in range(3):
         life = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60  # wait until this life has begun to work, then let chance decide
         before = sorted(p.name for p in path.glob("checkpoints/step_*"))

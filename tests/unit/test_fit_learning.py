@@ -16,6 +16,8 @@ from apportion.train.fit_validate import survival, validate
 from apportion.train.ranks import Ranks
 from demos_for_tests import info, store
 
+pytestmark = pytest.mark.trains
+
 
 def world(index: int, length: int, success: bool | None = None, kind: str = "dense") -> Demo:
     """States that jump at random. Reward: x if the lever is up, else -x/2. The gate: a place (y > .8) that decides."""

@@ -11,6 +11,8 @@ from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.learner import Learner
 from apportion.power.learn.priors import make_prior
 
+pytestmark = pytest.mark.trains
+
 SMALL = Phase2Config(
     world="trivial",
     num_envs=8,

@@ -63,3 +63,12 @@ def test_a_world_is_loaded_without_what_only_pictures_need():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]
+
+
+def test_training_imports_the_compiler_only_where_something_is_compiled():
+    script = (
+        "import sys, apportion.train.online, apportion.train.offline, apportion.train.power\n"
+        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

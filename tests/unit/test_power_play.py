@@ -19,6 +19,8 @@ from apportion.power.tag_along import world as tag_along
 from apportion.types import UserError
 from power_runs_for_tests import trained
 
+pytestmark = pytest.mark.trains
+
 FOLDER = """\
 map: |
   We We We We We We

@@ -17,6 +17,8 @@ from apportion.power.solve import solve
 from apportion.types import UserError
 from power_runs_for_tests import trained
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -17,6 +17,8 @@ from apportion.types import Spec
 from run_dirs_for_tests import config, make_run
 from runs_for_tests import PIXELS
 
+pytestmark = pytest.mark.trains
+
 
 def chosen(learned) -> dict[int, bool]:
     steps, highest = moments(np.array(learned, np.float32))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
-from torch._dynamo import config as dynamo_config
 
 from apportion.fast.toolchain import cxx, has_cxx
 from apportion.types import UserError
@@ -23,6 +22,8 @@ def _silent(line: str) -> None:
 
 def check_compiler(device: torch.device) -> None:
     """Raises UserError where this PyTorch or this machine cannot compile an update for `device`."""
+    from torch._dynamo import config as dynamo_config  # here: it takes as long to import as all the rest
+
     if not hasattr(dynamo_config, "trace_autograd_ops"):
         raise UserError(
             f"compiling needs a PyTorch that traces gradients, as 2.13 does; this is {torch.__version__}: "
@@ -46,6 +47,8 @@ def accelerate(
     if not compiled:
         return plain
     check_compiler(device)
+    from torch._dynamo import config as dynamo_config
+
     traced = torch.compile(plain, fullgraph=True)
     to_say = ["compiling the update (about a minute)"]
 
