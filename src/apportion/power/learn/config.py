@@ -56,6 +56,7 @@ class Phase2Config:
     target_batches: int = 1  # batches whose targets are worked out at once
     target_epochs: int = 1  # training steps that each of them then serves
     target_update_freq: int = 100  # training steps between full copies into the target networks
+    average_copies: int = 0  # networks are judged and used as the average of about so many last copies; 0: as they are
     lr_v_h_e: float = 1e-3
     lr_x_h: float = 1e-4
     lr_u_r: float = 1e-4
@@ -121,7 +122,7 @@ _AT_LEAST_1 = (
 _NOT_NEGATIVE = (
     "seed", "warmup_v_h_e_steps", "warmup_x_h_steps", "warmup_q_r_steps", "beta_r_rampup_steps", "weight_decay",
     "u_r_sample_humans", "x_h_batch_size", "grad_clip", "epsilon_decay_steps", "curiosity", "check_every",
-    "updates_per_step", "actor_steps",
+    "updates_per_step", "actor_steps", "average_copies",
 )  # fmt: skip
 _POSITIVE = (
     "difference_weight",
@@ -176,6 +177,8 @@ def _check_together(config: Phase2Config) -> None:
         raise UserError("--x-h-batch-size is of the network of X_h: leave it out with --no-x-h-use-network")
     if config.compile and config.estimators == "lookup":
         raise UserError("--compile is for networks: leave it out with --estimators lookup")
+    if config.average_copies and config.estimators == "lookup":
+        raise UserError("--average-copies is of networks: leave it out with --estimators lookup")
     if config.u_r_sample_humans and not config.u_r_use_network:
         raise UserError("--u-r-sample-humans is of the network of U_r: add --u-r-use-network, or leave it out")
     if config.difference_weight != 1 and (config.q_r_output != "log" or config.targets == "sampled"):

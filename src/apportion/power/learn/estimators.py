@@ -61,9 +61,9 @@ def load_nets(nets: Networks | Lookup, state: dict[str, Any]) -> None:
 
 
 def trained_nets(world: World, config: Phase2Config, state: dict[str, Any]) -> Networks | Lookup:
-    """Those of a checkpoint's learner, on the CPU, without dropout."""
+    """Those of a checkpoint's learner, averaged if it averages, on the CPU, without dropout."""
     nets = make_estimators(world, config, torch.Generator())
-    load_nets(nets, state["nets"])
+    load_nets(nets, state.get("average", state["nets"]))
     return nets.eval() if isinstance(nets, Networks) else nets
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from apportion.device import torch_device
-from apportion.nets.optim import Adam
+from apportion.nets.optim import Adam, polyak_
 from apportion.power import equations as eq
 from apportion.power.kernel import Kernel
 from apportion.power.learn import losses
@@ -56,6 +57,7 @@ class Learner:
         self.nets = to_device(make_estimators(world, config, self.streams.torch_generator("init")), self.device)
         self.target = to_device(make_estimators(world, config, torch.Generator().manual_seed(0)), self.device)
         copy_into(self.target, self.nets)
+        self.average = copy.deepcopy(self.target) if config.average_copies else None
         self.adams = _adams(self.nets, config) if isinstance(self.nets, Networks) else {}
         self.table = StateTable(world)
         self.replay = Replay(config.buffer_size, len(world.humans), len(world.agents))
@@ -114,7 +116,14 @@ class Learner:
         self.updates += 1
         if self.updates % self.config.target_update_freq == 0:
             copy_into(self.target, self.nets)
+            self._to_average()
         return metrics
+
+    def _to_average(self) -> None:
+        """The newest copy gets its part in the average, which early on reaches back over the last tenth of all."""
+        if isinstance(self.average, Networks) and isinstance(self.target, Networks):
+            copies = self.updates // self.config.target_update_freq
+            polyak_(self.average, self.target, 1 - 1 / min(self.config.average_copies, 1 + copies / 10))
 
     def _fill_pool(self, stage: Stage, beta: float) -> None:
         """Works out the targets of `target_batches` batches, each of which serves `target_epochs` training steps."""
@@ -240,7 +249,7 @@ class Learner:
         left = np.full(len(t), 1e9) if horizon is None else (horizon - t).astype(np.float64)
         steps = left if gamma == 1 else (1 - gamma**left) / (1 - gamma)
         v = float((here.u(self.config.params.eta).cpu().double().numpy() * steps).mean())
-        for nets in (self.nets, self.target):
+        for nets in (self.nets, self.target, self.average):
             if isinstance(nets, Networks):
                 nets.set_scale(max(v, -LARGEST), max(v, -LARGEST))
         self.scaled = True
@@ -330,15 +339,16 @@ class Learner:
     def estimates(
         self, world: World, states: Shaped[np.ndarray, "n F"], t: Int[np.ndarray, "n"], beta_r: float
     ) -> Values:
-        """What the trained estimators say of any states of its own world, or one encoded alike; without dropout."""
+        """What the estimators, averaged, say of any states of its own world, or one encoded alike; without dropout."""
         with torch.no_grad():
             nodes = Nodes(*(part.to(self.device) for part in _parts(nodes_of(world, states, t))))
-            return values(self.nets, nodes, self.how, self.weights, beta_r)
+            return values(self.nets if self.average is None else self.average, nodes, self.how, self.weights, beta_r)
 
     def state(self) -> dict[str, Any]:
         return {
             "nets": nets_state(self.nets),
             "target": nets_state(self.target),
+            **({} if self.average is None else {"average": nets_state(self.average)}),
             "adams": {name: adam.state() for name, adam in self.adams.items()},
             "table": self.table.state(),
             "replay": self.replay.state(),
@@ -353,6 +363,8 @@ class Learner:
     def load_state(self, state: dict[str, Any]) -> None:
         load_nets(self.nets, state["nets"])
         load_nets(self.target, state["target"])
+        if self.average is not None:
+            load_nets(self.average, state["average"])
         if isinstance(self.target, Lookup) and isinstance(self.nets, Lookup):
             self.target.index = self.nets.index
         for name, adam in self.adams.items():

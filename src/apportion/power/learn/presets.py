@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "quick": Preset(
-        "networks without dropout, X_h directly from V_h^e, cross entropy for V_h^e, log(-Q_r) and its differences",
+        "networks without dropout, averaged; X_h from V_h^e itself, cross entropy for V_h^e, differences of log(-Q_r)",
         {
             **_QUICK,
             "num_episodes": 2_000,
@@ -73,6 +73,7 @@ PRESETS: dict[str, Preset] = {
             "lr_anneal": 0.5,
             "grad_clip": 10.0,
             "target_update_freq": 32,
+            "average_copies": 32,
             "updates_per_step": 0.4,
         },
     ),

@@ -1,0 +1,71 @@
+"""What is judged, played and saved of networks that are averaged is their average; learning goes on from the last."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from apportion.power.grid.world import load_world
+from apportion.power.learn.act import Actor, nodes_of
+from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.estimators import trained_nets
+from apportion.power.learn.learner import Learner
+from apportion.power.learn.priors import make_prior
+from apportion.types import UserError
+
+CONFIG = Phase2Config(
+    world="trivial",
+    num_envs=8,
+    hidden=(8, 8),
+    goal_features=4,
+    batch_size=16,
+    target_update_freq=2,
+    average_copies=3,
+    human_prior="shortest-path",
+)
+
+
+def made(config):
+    world = load_world("trivial").with_horizon(6)
+    prior = make_prior(config.human_prior, world, config.params, steps=0, seed=0, say=print)
+    learner = Learner(world, prior, config)
+    learner.take(Actor(world, prior, config, "0").collect(40, learner.nets, 0.0, 1.0), 0, 1)
+    return learner
+
+
+def weight(nets):
+    return nets.parameters_of("q_r")[-2].detach().clone()
+
+
+def test_the_average_is_that_of_the_last_copies_and_changes_nothing_that_is_learned():
+    learner, plain = made(CONFIG), made(replace(CONFIG, average_copies=0))
+    wanted = weight(learner.nets)
+    for update in range(1, 81):
+        learner.update(10**6)
+        plain.update(10**6)
+        if update % 2 == 0:
+            reach = min(3, 1 + update / 20)
+            wanted = wanted + (weight(learner.target) - wanted) / reach
+    torch.testing.assert_close(weight(learner.average), wanted)
+    assert torch.equal(weight(learner.nets), weight(plain.nets))
+
+    states, t = np.repeat(learner.world.initial()[None], 3, 0), np.array([0, 1, 2])
+    said = learner.estimates(learner.world, states, t, 1.0)
+    used = trained_nets(learner.world, CONFIG, learner.state())
+    features = nodes_of(learner.world, states, t).features
+    assert torch.equal(said.q, used.q_r(used.encode(features)).detach())
+    assert not torch.equal(said.q, plain.estimates(learner.world, states, t, 1.0).q)
+
+
+def test_the_average_goes_through_a_checkpoint():
+    learner, other = made(CONFIG), made(replace(CONFIG, seed=5))
+    for _ in range(6):
+        learner.update(10**6)
+    other.load_state(learner.state())
+    assert torch.equal(weight(other.average), weight(learner.average))
+
+
+def test_tables_are_not_averaged():
+    with pytest.raises(UserError, match="--average-copies is of networks"):
+        Phase2Config(estimators="lookup", average_copies=3)
