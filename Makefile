@@ -18,11 +18,11 @@ export OMP_NUM_THREADS ?= 1
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# both stamps: one line makes the environment, one installs; $(1) are the extras
+# both stamps: one line makes the environment, one installs; $(1) are the extras, $(2) flags of pip (tests import a small part of what --no-compile leaves uncompiled)
 define INSTALL
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("apportion needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(if $(UV_TORCH),$(BIN)/python -m pip install -q uv && VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --torch-backend=$(UV_TORCH) -c constraints.txt -e '.[$(1)]',$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch,true) && $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(1)]')
+	$(if $(UV_TORCH),$(BIN)/python -m pip install -q uv && VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --torch-backend=$(UV_TORCH) -c constraints.txt -e '.[$(1)]',$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch,true) && $(BIN)/python -m pip install -q $(2) -c constraints.txt -e '.[$(1)]')
 endef
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call INSTALL,dev)
+	$(call INSTALL,dev,--no-compile)
 	touch $@ $(VENV)/.installed
 
 comma := ,
