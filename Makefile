@@ -18,7 +18,8 @@ export OMP_NUM_THREADS ?= 1
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# both stamps: one line makes the environment, one installs; $(1) are the extras, $(2) flags of pip (tests import a small part of what --no-compile leaves uncompiled)
+# both stamps: one line makes the environment, one installs; $(1) are the extras, $(2) flags of pip: tests import a small
+# part of what is installed, and Python compiles that part then
 define INSTALL
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("apportion needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

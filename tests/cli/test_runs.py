@@ -225,6 +225,7 @@ def test_ctrl_c_stops_every_seed_and_resume_goes_on_with_all(tmp_path):
         *SMALL.split(),
         "--steps",
         "100000",
+        "--no-compile",
         "--seeds",
         "0,1",
     ]
