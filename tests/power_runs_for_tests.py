@@ -1,9 +1,12 @@
-"""Small runs of `apportion power train` for tests: tables, in about two seconds."""
+"""Small runs of `apportion power train` for tests, and a learner by itself."""
 
 from dataclasses import replace
 
 from apportion.power.grid.world import load_world
+from apportion.power.learn.act import Actor
+from apportion.power.learn.learner import Learner
 from apportion.power.learn.presets import PRESETS
+from apportion.power.learn.priors import make_prior
 from apportion.power.world import World
 from apportion.train.power import train_power
 
@@ -19,10 +22,19 @@ SHORT = {
 
 
 def trained(path, world, **changes):
-    """The directory of a finished run of the lookup preset, shortened."""
+    """The directory of a finished run of the lookup preset, shortened: about two seconds."""
     config = replace(PRESETS["lookup"].config(), world=str(world), **{**SHORT, **changes})
     train_power(config, path, command=["apportion", "power", "train", str(world)], progress=False)
     return path
+
+
+def a_learner(config, steps=40, horizon=6):
+    """On `trivial`, with that many steps of each environment in its replay."""
+    world = load_world("trivial").with_horizon(horizon)
+    prior = make_prior(config.human_prior, world, config.params, steps=0, seed=0, say=print)
+    learner = Learner(world, prior, config)
+    learner.take(Actor(world, prior, config, "0").collect(steps, learner.nets, 0.0, 1.0), 0, 1)
+    return learner
 
 
 class Bare:

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from apportion.power.grid.world import load_world
-from apportion.power.learn.act import Actor, nodes_of
+from apportion.power.learn.act import nodes_of
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.estimators import trained_nets
-from apportion.power.learn.learner import Learner
-from apportion.power.learn.priors import make_prior
 from apportion.types import UserError
+from power_runs_for_tests import a_learner
 
 CONFIG = Phase2Config(
     world="trivial",
@@ -26,20 +24,12 @@ CONFIG = Phase2Config(
 )
 
 
-def made(config):
-    world = load_world("trivial").with_horizon(6)
-    prior = make_prior(config.human_prior, world, config.params, steps=0, seed=0, say=print)
-    learner = Learner(world, prior, config)
-    learner.take(Actor(world, prior, config, "0").collect(40, learner.nets, 0.0, 1.0), 0, 1)
-    return learner
-
-
 def weight(nets):
     return nets.parameters_of("q_r")[-2].detach().clone()
 
 
 def test_the_average_is_that_of_the_last_copies_and_changes_nothing_that_is_learned():
-    learner, plain = made(CONFIG), made(replace(CONFIG, average_copies=0))
+    learner, plain = a_learner(CONFIG), a_learner(replace(CONFIG, average_copies=0))
     wanted = weight(learner.nets)
     for update in range(1, 81):
         learner.update(10**6)
@@ -59,7 +49,7 @@ def test_the_average_is_that_of_the_last_copies_and_changes_nothing_that_is_lear
 
 
 def test_the_average_goes_through_a_checkpoint():
-    learner, other = made(CONFIG), made(replace(CONFIG, seed=5))
+    learner, other = a_learner(CONFIG), a_learner(replace(CONFIG, seed=5))
     for _ in range(6):
         learner.update(10**6)
     other.load_state(learner.state())

@@ -5,11 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apportion.power.grid.world import load_world
-from apportion.power.learn.act import Actor
 from apportion.power.learn.config import Phase2Config
-from apportion.power.learn.learner import Learner
-from apportion.power.learn.priors import make_prior
+from power_runs_for_tests import a_learner
 
 pytestmark = pytest.mark.trains
 
@@ -26,14 +23,6 @@ SMALL = Phase2Config(
 FULL = 10**6  # a step of full training
 
 
-def made(config, steps=40, horizon=6):
-    world = load_world("trivial").with_horizon(horizon)
-    prior = make_prior(config.human_prior, world, config.params, steps=0, seed=0, say=print)
-    learner = Learner(world, prior, config)
-    learner.take(Actor(world, prior, config, "0").collect(steps, learner.nets, 0.0, 1.0), 0, 1)
-    return learner
-
-
 def counted(learner):
     """Of each call of what works targets out: states and times."""
     calls, work = [], learner._worked_out
@@ -47,7 +36,7 @@ def counted(learner):
 
 
 def test_targets_are_worked_out_once_until_the_target_networks_change():
-    learner = made(SMALL)
+    learner = a_learner(SMALL)
     learner.scaled = True  # else the first update moves the target networks too
     calls = counted(learner)
     for copies in (1, 2):
@@ -71,7 +60,7 @@ def test_targets_are_worked_out_once_until_the_target_networks_change():
 )
 def test_what_is_kept_changes_no_number(changes, horizon):
     config = replace(SMALL, **changes)
-    keeping, forgetting = made(config, horizon=horizon), made(config, horizon=horizon)
+    keeping, forgetting = a_learner(config, horizon=horizon), a_learner(config, horizon=horizon)
     keep = forgetting.memo.keep
     forgetting.memo.keep = lambda reason: (keep(()), keep(reason))[1]
     for i in range(45):
@@ -81,7 +70,7 @@ def test_what_is_kept_changes_no_number(changes, horizon):
 
 
 def test_while_beta_r_grows_nothing_old_is_used():
-    learner = made(SMALL)
+    learner = a_learner(SMALL)
     calls = counted(learner)
     for step in (3200, 3210, 3220):
         learner.update(step)
@@ -89,7 +78,7 @@ def test_while_beta_r_grows_nothing_old_is_used():
 
 
 def test_a_sweep_visits_every_time_also_where_a_pool_serves_several_steps():
-    learner = made(replace(SMALL, replay="backward", target_batches=2, target_epochs=3, target_update_freq=1))
+    learner = a_learner(replace(SMALL, replay="backward", target_batches=2, target_epochs=3, target_update_freq=1))
     calls = counted(learner)
     for _ in range(6 * 6 * 2):
         learner.update(FULL)
