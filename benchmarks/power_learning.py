@@ -19,9 +19,7 @@ import platform
 import shutil
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from apportion.run.files import write_json
 from apportion.run.metrics import read_lines
 from apportion.run.rundir import RunDir, cpu_name
 from apportion.train.power import train_power
+from side_by_side import side_by_side
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-learning.json"
 POINTS = 8  # looks at the errors in each run
@@ -144,16 +143,10 @@ def main() -> None:
     runs = done_before(args.out, args.presets)
     known = {(run["world"], run["preset"], run["seed"]) for run in runs}
     wanted = [(w, p, seed) for seed in range(args.seeds) for p in args.presets for w in args.worlds]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        pending = [pool.submit(trained, *run) for run in wanted if run not in known]
-        try:
-            for done in as_completed(pending):
-                runs.append(done.result())
-                print(line(row(runs[-1])), flush=True)
-                runs.sort(key=lambda run: (run["preset"], run["seed"], run["world"]))
-                write_json(args.out, summary(runs))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for run in side_by_side(trained, [run for run in wanted if run not in known], args.jobs):
+        print(line(row(run)), flush=True)
+        runs = sorted([*runs, run], key=lambda run: (run["preset"], run["seed"], run["world"]))
+        write_json(args.out, summary(runs))
     save(picture(runs), args.out.with_suffix(".png"))
 
 
