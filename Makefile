@@ -12,6 +12,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
+unexport PYTHONDONTWRITEBYTECODE # a test in a process of its own would compile all that it imports, each time
 
 .PHONY: install install-dev demo test lint types check-long bench format clean
 
@@ -23,7 +24,7 @@ install-dev: $(VENV)/.installed-dev
 define INSTALL
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("apportion needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(if $(UV_TORCH),$(BIN)/python -m pip install -q uv && VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --torch-backend=$(UV_TORCH) -c constraints.txt -e '.[$(1)]',$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch,true) && $(BIN)/python -m pip install -q $(2) -c constraints.txt -e '.[$(1)]')
+	$(if $(UV_TORCH),$(BIN)/python -m pip install -q uv && VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --torch-backend=$(UV_TORCH) -c constraints.txt -e '.[$(1)]',$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q $(2) -c constraints.txt --index-url $(TORCH_INDEX) torch,true) && $(BIN)/python -m pip install -q $(2) -c constraints.txt -e '.[$(1)]')
 endef
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -2,9 +2,10 @@
 
     python benchmarks/atari_run.py                    # on a quiet machine with 2 cores: some minutes
 
-RRD + DQN with the released settings on an episodic return, but for a warm-up that fits into the run. Everything counts:
-playing, learning, evaluating, checkpoints with all frames, the page at the end. Frames are the emulator's, four to a
-step of the agent. It shows that the loop holds together and what it costs; nobody learns Assault from so little.
+RRD + DQN on an episodic return, with the released settings, but for a warm-up (a fifth) and a fall of epsilon (half)
+that fit into the run, and two evaluations and checkpoints. Everything counts: playing, learning, evaluating,
+checkpoints with all frames, the page at the end. Frames are the emulator's, four to a step of the agent. It shows that
+the loop holds together and what it costs; nobody learns Assault from so little.
 Writes docs/results/atari-run.json.
 """
 
@@ -27,7 +28,7 @@ from apportion import train_online, write_report
 from apportion.config import OnlineConfig
 from apportion.presets import PRESETS
 from apportion.run.metrics import read_lines
-from apportion.run.rundir import cpu_name
+from apportion.run.rundir import RunDir, cpu_name
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "atari-run.json"
 SKIP = 4  # frames to a step
@@ -50,6 +51,8 @@ def measured(config: OnlineConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run, start = Path(folder) / "run", time.perf_counter()
         train_online(config, run, progress=False)
+        if not RunDir(run).info().get("finished"):
+            raise SystemExit("stopped: this is no whole run; the same command makes it anew")
         trained = time.perf_counter() - start
         page = write_report([run], run / "report.html").stat().st_size
         seconds = time.perf_counter() - start
@@ -77,7 +80,7 @@ def measured(config: OnlineConfig) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="Assault")
-    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--frames", type=int, default=100_000, help="at least 20,000: one episode to learn from")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

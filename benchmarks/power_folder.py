@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import yaml
 
+from apportion.config import to_json
 from apportion.power.grid.generate import obstacle_world
 from apportion.power.learn.presets import PRESETS
 from apportion.run.files import write_json
@@ -32,7 +33,8 @@ from apportion.train.power import train_power
 from side_by_side import side_by_side
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-folder.json"
-OBSTACLES, HELD_OUT = 3, 0.25
+OBSTACLES = 3
+SETTINGS = replace(PRESETS["quick"].config(), held_out=0.25, save_freq=10**9, compile=True)
 
 
 def trained(worlds: int, episodes: int, seed: int) -> dict[str, Any]:
@@ -43,10 +45,7 @@ def trained(worlds: int, episodes: int, seed: int) -> dict[str, Any]:
         maps.mkdir()
         for i in range(worlds):
             (maps / f"w{i:03d}.yaml").write_text(yaml.safe_dump(obstacle_world(OBSTACLES, i)))
-        config = replace(
-            PRESETS["quick"].config(), world=str(maps), held_out=HELD_OUT, num_episodes=episodes, seed=seed
-        )
-        train_power(replace(config, save_freq=10**9, compile=True), run, progress=False)
+        train_power(replace(SETTINGS, world=str(maps), num_episodes=episodes, seed=seed), run, progress=False)
         if not RunDir(run).info().get("finished"):
             raise SystemExit("stopped: this run does not count; the same command makes it anew")
         last = read_lines(run / "evaluations.jsonl")[-1]
@@ -71,11 +70,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, in processes of one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    runs: list[dict[str, Any]] = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
+    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
+    about = {"machine": machine, "torch": torch.__version__, "obstacles": OBSTACLES, "settings": to_json(SETTINGS)}
+    runs: list[dict[str, Any]] = []
+    if args.out.exists():
+        before = json.loads(args.out.read_text())
+        if before["settings"] != about["settings"]:
+            raise SystemExit(f"{args.out}: the settings were others then: remove the file, or give another --out")
+        runs = before["runs"]
     known = {(run["worlds"], run["episodes"], run["seed"]) for run in runs}
     wanted = [(worlds, args.episodes, seed) for seed in range(args.seeds) for worlds in args.worlds]
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
-    about = {"machine": machine, "torch": torch.__version__, "obstacles": OBSTACLES, "held_out": HELD_OUT}
     for run in side_by_side(trained, [run for run in wanted if run not in known], args.jobs):
         print(line(run), flush=True)
         runs = sorted([*runs, run], key=lambda run: (run["worlds"], run["episodes"], run["seed"]))

@@ -66,8 +66,11 @@ def settings(world: str, preset: str, seed: int) -> Phase2Config:
 
 def setting(preset: str) -> dict[str, Any]:
     """What identifies a preset: its settings in full."""
-    config = vars(settings("", preset, 0))
-    return json.loads(json.dumps({**config, "params": vars(config["params"])}, default=str))
+    return plain(settings("", preset, 0))
+
+
+def plain(config: Phase2Config) -> dict[str, Any]:
+    return json.loads(json.dumps({**vars(config), "params": vars(config.params)}, default=str))
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -119,14 +122,14 @@ def picture(runs: list[dict[str, Any]]) -> Figure:
     return fig
 
 
-def done_before(out: Path, presets: list[str]) -> list[dict[str, Any]]:
+def done_before(out: Path) -> list[dict[str, Any]]:
     """The runs in `out`. Ends where they were made with other settings."""
     if not out.exists():
         return []
     found = json.loads(out.read_text())
-    for preset in presets:
-        now = setting(preset)
-        if {**now, **found["settings"].get(preset, {})} != now:  # settings that came later are at their defaults
+    unsaid = plain(Phase2Config())  # of a setting that came later
+    for preset, then in found["settings"].items():
+        if {**unsaid, **then} != setting(preset):
             raise SystemExit(f"{out}: preset {preset} had other settings then: remove the file, or give another --out")
     return found["runs"]
 
@@ -140,7 +143,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, in processes of one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    runs = done_before(args.out, args.presets)
+    runs = done_before(args.out)
     known = {(run["world"], run["preset"], run["seed"]) for run in runs}
     wanted = [(w, p, seed) for seed in range(args.seeds) for p in args.presets for w in args.worlds]
     for run in side_by_side(trained, [run for run in wanted if run not in known], args.jobs):

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import jaxtyping
@@ -18,10 +18,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of jobs in the backgrou
 TRAINING = {"probes", "resume", "examples"}  # tests that take hundreds of updates: the shapes in one are those in all
 
 
-@pytest.fixture(autouse=True)
-def shapes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Are shapes checked in this test? Not in these folders, nor in what is marked `trains`."""
-    trains = request.path.parent.name in TRAINING or request.node.get_closest_marker("trains") is not None
-    jaxtyping.config.update("jaxtyping_disable", trains)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Shapes are checked but in these folders, and where a test, with the fixtures made for it, is `unchecked`."""
+    unchecked = item.path.parent.name in TRAINING or item.get_closest_marker("unchecked") is not None
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
+    try:
+        return (yield)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,7 +1,6 @@
 """Every example runs, the way its docstring says; shortly."""
 
 import ast
-import contextlib
 import re
 import runpy
 import sys
@@ -59,10 +58,14 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *arguments.split()])
-    with contextlib.suppress(SystemExit):  # what went wrong is also said
+    code = None
+    try:
         runpy.run_path(sys.argv[0], run_name="__main__")
-    said = capfd.readouterr().out
-    assert re.search(says, said), said
+    except SystemExit as end:
+        code = end.code
+    out, err = capfd.readouterr()
+    assert not code, err
+    assert re.search(says, out), out + err
 
 
 def test_the_environment_of_the_example_passes_the_check(monkeypatch):

@@ -41,6 +41,7 @@ SHORT = Phase2Config(
 KINDS = {
     "networks": {},
     "all-networks": {"u_r_use_network": True, "warmup_u_r_steps": 20, "v_r_use_network": True, "x_h_batch_size": 24},
+    "averaged": {"average_copies": 3, "dropout": 0.0},
     "lookup": {"estimators": "lookup", "imagine": 0.5, "replay": "backward", "x_h_use_network": False},
     "sampled": {"targets": "sampled", "human_prior": "learned", "prior_steps": 20},
     "curious": {"target_batches": 2, "target_epochs": 3, "curiosity": 1.0, "num_actors": 2, "q_r_output": "z"},

@@ -16,7 +16,7 @@ from apportion.train.fit_validate import survival, validate
 from apportion.train.ranks import Ranks
 from demos_for_tests import info, store
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 
 def world(index: int, length: int, success: bool | None = None, kind: str = "dense") -> Demo:

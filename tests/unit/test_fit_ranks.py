@@ -15,8 +15,6 @@ from apportion.train.ranks import Ranks
 from apportion.types import UserError
 from demos_for_tests import demo, store
 
-pytestmark = pytest.mark.trains
-
 SETTINGS = "--r-hidden 8 --steps 20 --log-every 5 --validate-every 10 --val-share 0.25 --dropout 0.1 --device cpu"
 BATCHES = {"rrd": "--rrd-batch-size 16 --rrd-sample-size 4", "success": "--batch-size 8"}
 

@@ -8,7 +8,7 @@ import pytest
 from apportion.power.learn.config import Phase2Config
 from power_runs_for_tests import a_learner
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 SMALL = Phase2Config(
     world="trivial",

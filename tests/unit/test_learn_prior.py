@@ -76,7 +76,7 @@ def chain(length, horizon: int | None, blocks=False):
 # -------------------------------------------------------------------- exact
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize("team", TEAMS)
 @pytest.mark.parametrize(("belief", "horizon"), [("min", 3), ("max", 3), ("mean", 3), ("max", None)])
 def test_exact_prior_is_that_of_the_solution_at_every_state_and_time(team, belief, horizon):
@@ -279,7 +279,7 @@ def uniform(states, t):
 LONG = pytest.mark.long
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("horizon", "belief", "steps"),
     [(5, "min", 400), pytest.param(5, "max", 1000, marks=LONG), pytest.param(None, "min", 2000, marks=LONG)],
@@ -292,7 +292,7 @@ def test_learned_prior_comes_near_the_exact_one(horizon, belief, steps):
     assert variation(world, made("learned", world, params, steps=steps), exact) < 0.01
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize(("steps", "bound"), [(400, 0.06), pytest.param(4000, 0.02, marks=LONG)])
 def test_of_samples_alone_it_learns_what_is_believed_of_a_robot_that_does_anything(steps, bound):
     params = dataclasses.replace(PARAMS, robot_belief="mean", gamma_h=0.9)
@@ -304,7 +304,7 @@ def test_of_samples_alone_it_learns_what_is_believed_of_a_robot_that_does_anythi
 
 
 @LONG
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_learned_prior_comes_near_the_exact_one_on_a_grid():
     from apportion.power.runs import open_world
 
@@ -334,7 +334,7 @@ class Line:
         return {}, {}, {}, {}, {}
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_an_environment_that_only_goes_on_from_where_it_is_teaches_as_well():
     params = PowerParams(robot_belief="mean", gamma_h=0.5)
     goals = {"end": lambda states, human: states[:, 0] == 3}

@@ -53,7 +53,7 @@ def test_learner_cannot_see_the_rewards_that_are_withheld(alg, tmp_path):
         assert audits[0]["pearson"] == pytest.approx(-audits[1]["pearson"], abs=1e-5)
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_learner_sees_the_rewards_that_are_not_withheld(tmp_path):
     dense = replace(TINY, reward=replace(TINY.reward, alg="none"), env_type="normal")
     train_online(dense, tmp_path / "forwards", progress=False)
@@ -61,7 +61,7 @@ def test_learner_sees_the_rewards_that_are_not_withheld(tmp_path):
     assert parameters(tmp_path / "forwards") != parameters(tmp_path / "backwards")
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_evaluations_repeat_their_seeds_and_keep_every_return(tmp_path):
     train_online(TINY, tmp_path / "run", progress=False)
     first, last = read_lines(tmp_path / "run" / "evaluations.jsonl")
@@ -120,7 +120,7 @@ def test_a_run_says_where_it_is_and_what_to_do_next(tmp_path, capsys):
     assert lines[-1] == f"{path}: finished; apportion report {path}"
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_a_first_interrupt_is_acknowledged_at_once_and_the_run_saved(name, tmp_path, capsys, monkeypatch):
     real = online.iteration
@@ -176,7 +176,7 @@ def test_reward_of_nan_stops_the_run_with_one_line(tmp_path):
         train_online(replace(TINY, env="envs_for_tests:NaNReward"), tmp_path / "run", progress=False)
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_learned_reward_leaves_the_house(tmp_path):
     settings = replace(TINY, env="Reacher-v5", reward=replace(TINY.reward, rrd_ensemble=2), buffer_size=1000)
     train_online(settings, tmp_path / "run", progress=False)
@@ -227,7 +227,7 @@ def test_a_damaged_description_of_a_reward_model_is_one_line(text, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 def test_evaluate_run_uses_the_newest_checkpoint_and_its_own_seeds(tmp_path):
     train_online(replace(TINY, reward=replace(TINY.reward, alg="rd")), tmp_path / "run", progress=False)
     result = evaluate_run(tmp_path / "run", episodes=3, seed=7)
@@ -305,7 +305,7 @@ except UserError as error:
 """
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize("backend", ["", "osmesa"])
 def test_mujoco_is_filmed_without_a_display_or_says_in_one_line_why_not(backend, tmp_path):
     train_online(replace(TINY, env="Reacher-v5", steps=60), tmp_path / "run", progress=False)
@@ -355,7 +355,7 @@ def test_run_directory_tells_what_made_it(tmp_path):
     assert info["finished"] is True and info["versions"]["torch"] == torch.__version__
 
 
-@pytest.mark.trains
+@pytest.mark.unchecked
 @pytest.mark.parametrize(("num_envs", "timesteps"), [(1, 1), (4, 1), (8, 3), (3, 100)])
 def test_several_environments_keep_the_updates_per_step(num_envs, timesteps, tmp_path):
     settings = replace(TINY, num_envs=num_envs, timesteps=timesteps, train_batches=1, warmup=48, steps=480)

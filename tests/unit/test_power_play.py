@@ -19,7 +19,7 @@ from apportion.power.tag_along import world as tag_along
 from apportion.types import UserError
 from power_runs_for_tests import trained
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 FOLDER = """\
 map: |

@@ -17,7 +17,7 @@ from apportion.power.solve import solve
 from apportion.types import UserError
 from power_runs_for_tests import trained
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 
 @pytest.fixture(scope="module")

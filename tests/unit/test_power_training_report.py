@@ -17,7 +17,7 @@ from pages_for_tests import browsing
 from power_runs_for_tests import trained
 from run_dirs_for_tests import config, make_run
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 LITTLE = ("step", "share", "pi_r/tv_mean")
 

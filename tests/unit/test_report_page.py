@@ -17,8 +17,6 @@ from apportion.report.runs import evaluation_returns, find, group, read
 from apportion.types import UserError
 from run_dirs_for_tests import config, make_run, write_credit, write_lines
 
-pytestmark = pytest.mark.trains
-
 FINAL = {1000: [-20.0, -22.0], 2000: [-8.0, -6.0]}
 
 

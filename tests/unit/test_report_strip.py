@@ -17,8 +17,6 @@ from apportion.types import Spec
 from run_dirs_for_tests import config, make_run
 from runs_for_tests import PIXELS
 
-pytestmark = pytest.mark.trains
-
 
 def chosen(learned) -> dict[int, bool]:
     steps, highest = moments(np.array(learned, np.float32))
@@ -74,6 +72,7 @@ def trained(tmp_path_factory):
     return path
 
 
+@pytest.mark.unchecked
 def test_a_run_on_pixels_leaves_the_frames_of_its_median_episode(trained):
     _, policy = load_policy(trained, None, pytest.fail)
     evaluator = Evaluator(policy.config, policy.spec, PIXELS.test_rollouts, PIXELS.seed)
@@ -91,6 +90,7 @@ def test_a_run_on_pixels_leaves_the_frames_of_its_median_episode(trained):
         assert (frame.any(-1)).sum() == 4
 
 
+@pytest.mark.unchecked
 def test_the_page_shows_the_strip_under_the_credit(trained, tmp_path):
     credit, notes = read(trained).credit()
     assert credit is not None and credit.strip is not None and notes == []

@@ -14,7 +14,7 @@ from apportion import RewardConfig, resume, train_online
 from apportion.config import DQNConfig
 from apportion.train import online
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.unchecked
 
 TINY = replace(runs_for_tests.TINY, timesteps=4, train_batches=3, buffer_size=100, test_rollouts=1)
 OF_IMAGES = RewardConfig(rrd_batch_size=8, rrd_sample_size=4)

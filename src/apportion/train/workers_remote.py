@@ -142,6 +142,8 @@ class Remote:
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._lock:
+                while not self._bell.empty():
+                    self._bell.get_nowait()  # rung for what is seen now
                 self._watch()
                 at = next((at for at, (seat, _) in enumerate(self._arrived) if wanted(seat)), None)
                 if at is not None:
