@@ -56,12 +56,13 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "quick": Preset(
-        "networks without dropout, averaged; X_h from V_h^e itself, cross entropy for V_h^e, differences of log(-Q_r)",
+        "networks of their own without dropout, averaged; X_h from V_h^e itself, cross entropy for V_h^e, log(-Q_r)",
         {
             **_QUICK,
             "num_episodes": 2_000,
             "epsilon_decay_steps": 80_000,
-            "difference_weight": 30.0,
+            "shared_encoder": False,
+            "difference_weight": 10.0,
             "target_batches": 8,
             "target_epochs": 4,
             "dropout": 0.0,
