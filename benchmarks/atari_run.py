@@ -80,10 +80,14 @@ def measured(config: OnlineConfig) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="Assault")
-    parser.add_argument("--frames", type=int, default=100_000, help="at least 20,000: one episode to learn from")
+    parser.add_argument("--frames", type=int, default=100_000, help="at least 20,000")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
+    if args.frames < 20_000:
+        parser.error(
+            f"--frames {args.frames}: at least 20,000, for an episode to end in the warm-up, and a time after it"
+        )
     found = measured(settings(args.game, args.frames // SKIP, args.threads))
     result = {
         "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},

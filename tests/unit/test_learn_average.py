@@ -3,13 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from apportion.power.learn.act import nodes_of
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.estimators import trained_nets
-from apportion.types import UserError
 from power_runs_for_tests import a_learner
 
 CONFIG = Phase2Config(
@@ -56,8 +54,3 @@ def test_the_average_goes_through_a_checkpoint():
         learner.update(10**6)
     other.load_state(learner.state())
     assert torch.equal(weights(other.average), weights(learner.average))
-
-
-def test_tables_are_not_averaged():
-    with pytest.raises(UserError, match="--average-copies is of networks"):
-        Phase2Config(estimators="lookup", average_copies=3)

@@ -91,6 +91,7 @@ def test_the_replay_is_cleared_at_both_ends_of_the_ramp_and_nowhere_else():
         ({"warmup_u_r_steps": 10}, "add --u-r-use-network"),
         ({"x_h_use_network": False, "x_h_batch_size": 8}, "--x-h-batch-size"),
         ({"estimators": "lookup", "compile": True}, "--compile is for networks"),
+        ({"estimators": "lookup", "average_copies": 3}, "--average-copies is of networks"),
         ({"u_r_sample_humans": 1}, "--u-r-sample-humans"),
         ({"targets": "sampled", "imagine": 0.5}, "--imagine needs the model"),
         ({"targets": "sampled", "q_r_output": "z"}, "--q-r-output softplus"),

@@ -56,9 +56,7 @@ class Phase2Config:
     target_batches: int = 1  # batches whose targets are worked out at once
     target_epochs: int = 1  # training steps that each of them then serves
     target_update_freq: int = 100  # training steps between full copies into the target networks
-    average_copies: int = (
-        0  # once trained, networks are used as the average of about so many last copies; 0: as they are
-    )
+    average_copies: int = 0  # once trained, networks are the average of about so many last copies; 0: as they are
     lr_v_h_e: float = 1e-3
     lr_x_h: float = 1e-4
     lr_u_r: float = 1e-4
