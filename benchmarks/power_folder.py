@@ -11,26 +11,21 @@ and the world that goes worst, for each run; no run is left out. Writes docs/res
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from apportion.config import to_json
 from apportion.power.grid.generate import obstacle_world
 from apportion.power.learn.presets import PRESETS
-from apportion.run.files import write_json
 from apportion.run.metrics import read_lines
-from apportion.run.rundir import RunDir, cpu_name
+from apportion.run.rundir import RunDir
 from apportion.train.power import train_power
-from side_by_side import side_by_side
+from side_by_side import into_file
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-folder.json"
 OBSTACLES = 3
@@ -70,20 +65,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, in processes of one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
-    about = {"machine": machine, "torch": torch.__version__, "obstacles": OBSTACLES, "settings": to_json(SETTINGS)}
-    runs: list[dict[str, Any]] = []
-    if args.out.exists():
-        before = json.loads(args.out.read_text())
-        if before["settings"] != about["settings"]:
-            raise SystemExit(f"{args.out}: the settings were others then: remove the file, or give another --out")
-        runs = before["runs"]
-    known = {(run["worlds"], run["episodes"], run["seed"]) for run in runs}
     wanted = [(worlds, args.episodes, seed) for seed in range(args.seeds) for worlds in args.worlds]
-    for run in side_by_side(trained, [run for run in wanted if run not in known], args.jobs):
-        print(line(run), flush=True)
-        runs = sorted([*runs, run], key=lambda run: (run["worlds"], run["episodes"], run["seed"]))
-        write_json(args.out, {**about, "runs": runs})
+    used = to_json(SETTINGS) | {"obstacles": OBSTACLES}
+    into_file(args.out, used, trained, wanted, ("worlds", "episodes", "seed"), line, args.jobs)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,8 @@ def _show_evaluation(result: dict, as_json: bool) -> None:
     print(f"episodes {len(returns)}, of {fmean(lengths):.0f} steps in the mean")
     print(f"return   {fmean(returns):.2f} +- {pstdev(returns):.2f} (from {min(returns):.2f} to {max(returns):.2f})")
     for name, value in (result.get("audit") or {}).items():
-        print(f"audit    {name} {value:.3f}" if isinstance(value, int | float) else f"audit    {name} not defined here")
+        why = "all returns are alike" if name == "r2_return" else "in no episode do true and learned rewards both vary"
+        print(f"audit    {name} {f'{value:.3f}' if isinstance(value, int | float) else f'not defined: {why}'}")
 
 
 def _report(argv: list[str]) -> int:

@@ -36,19 +36,10 @@ def test_tables_come_to_the_exact_solution(tmp_path):
 
 
 def test_a_world_without_probabilities_trains_from_samples(tmp_path):
-    words = ["--targets", "sampled", "--human-prior", "learned", "--robot-belief", "mean", "--prior-steps", "5"]
-    words += [
-        "--num-episodes",
-        "20",
-        "--warmup-v-h-e-steps",
-        "100",
-        "--warmup-x-h-steps",
-        "50",
-        "--warmup-q-r-steps",
-        "50",
-    ]
-    words += ["--beta-r-rampup-steps", "100", "--epsilon-decay-steps", "900", "--hidden", "16", "16", "--num-envs", "8"]
-    words += ["--updates-per-step", "0.1"]
+    words = ["--human-prior", "learned", "--robot-belief", "mean", "--prior-steps", "5", "--num-episodes", "20"]
+    words += ["--warmup-v-h-e-steps", "100", "--warmup-q-r-steps", "50", "--beta-r-rampup-steps", "100"]
+    words += ["--epsilon-decay-steps", "900", "--hidden", "16", "16", "--num-envs", "8", "--updates-per-step", "0.1"]
+    words += ["--preset", "sampled"]
     assert _run(tmp_path, "apportion.power.point_mass:PointMass", *words) == 0
     last = read_lines(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["stage"] == 5 and last["loss/q_r"] is not None
@@ -82,7 +73,8 @@ def test_one_policy_learns_a_folder_of_worlds_and_is_tested_on_others(tmp_path):
         (["trivial", "--beta-r", "-1"], "beta_r -1"),
         (["trivial", "--held-out", "0.5"], "--held-out is for a folder of worlds"),
         (["trivial", "--human-prior", "exat"], "did you mean exact?"),
-        (["apportion.power.point_mass:PointMass"], "--targets sampled"),
+        (["apportion.power.point_mass:PointMass"], "--preset sampled"),
+        (["trivial", "--preset", "quick", "--targets", "sampled"], "take --preset sampled"),
         (["trivial", "--num-episodes", "10"], "give more --num-episodes"),
         (["trivial", "--world", "x"], "--world is not a flag"),
         (["trivial", "--lockstep"], "is a setting of --async"),

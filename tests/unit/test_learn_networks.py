@@ -83,6 +83,17 @@ def test_outputs_can_be_moved_to_the_scale_of_the_targets(q_output):
     assert_close(nets.v_r(code), torch.tensor([-80.0]), rtol=1e-3, atol=0)
 
 
+def test_a_logarithm_that_went_too_far_finds_its_way_back():
+    nets = _nets(q_output="log")
+    bias = nets.heads["q_r"].biases[-1]
+    with torch.no_grad():
+        bias[-1] = 40.0
+    q = nets.q_r(nets.encode(torch.zeros(1, 6)))
+    assert_close(q, torch.full((1, 4), -math.exp(18)))
+    (slope,) = torch.autograd.grad(losses.q_loss(q, torch.full_like(q, -5.0), None, "log", 1.1), bias)
+    assert slope[-1] > 0  # downhill is where it is smaller
+
+
 def test_z_and_back():
     q = torch.tensor([-1.0, -2.5, -300.0, -1e5], dtype=torch.float64)
     z = to_z(q, 2.2)
@@ -111,6 +122,24 @@ def test_losses_worked_out_by_hand():
     assert float(losses.q_loss(q, want, None, "softplus", 1.1)) == pytest.approx(4.0)
     assert float(losses.q_loss(q, want, None, "log", 1.1)) == pytest.approx(math.log(2) ** 2)
     assert float(losses.q_loss(q, want, None, "z", 1.0)) == pytest.approx((1 / 2 - 1 / 4) ** 2)
+    assert float(losses.q_loss(q, want, torch.tensor([[3.0]]), "log", 1.1, sampled=True)) == pytest.approx(
+        3 * (2 - 1 - math.log(2))
+    )
+
+
+@pytest.mark.parametrize("output", ["softplus", "log"])
+def test_of_weighted_samples_the_best_q_is_the_mean(output):
+    samples, weight = torch.tensor([[-1.0], [-400.0]]), torch.tensor([[3.0], [1.0]])
+    mean = torch.tensor((3 * -1.0 - 400.0) / 4)
+
+    def slope(at):
+        q = at.clone().requires_grad_()
+        return float(
+            torch.autograd.grad(losses.q_loss(q.expand(2, 1), samples, weight, output, 1.1, sampled=True), q)[0]
+        )
+
+    assert slope(mean) == pytest.approx(0, abs=1e-5)
+    assert slope(0.9 * mean) > 0 > slope(1.1 * mean)
 
 
 @pytest.mark.parametrize("form", ["mse", "cross-entropy"])

@@ -94,7 +94,7 @@ def test_the_replay_is_cleared_at_both_ends_of_the_ramp_and_nowhere_else():
         ({"estimators": "lookup", "average_copies": 3}, "--average-copies is of networks"),
         ({"u_r_sample_humans": 1}, "--u-r-sample-humans"),
         ({"targets": "sampled", "imagine": 0.5}, "--imagine needs the model"),
-        ({"targets": "sampled", "q_r_output": "z"}, "--q-r-output softplus"),
+        ({"targets": "sampled", "q_r_output": "z"}, "--q-r-output log or softplus"),
         ({"num_episodes": 10}, "give more --num-episodes"),
         ({"lockstep": True}, "add it"),
         ({"actors": "auto"}, "--actors is a setting of --async"),

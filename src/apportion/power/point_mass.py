@@ -20,10 +20,8 @@ WIDTH, HEIGHT, WALL = 2.0, 1.0, 1.0
 GAP = 0.6  # of the wall's height, when the gate is open
 PUSH, DRAG, GUST = 0.12, 0.6, 0.02  # velocity gained by a push; share of velocity kept; largest gust, each way
 FASTEST = (PUSH + GUST) / (1 - DRAG)  # no velocity is larger: the limit of v <- DRAG v + PUSH + GUST
-WIND, FALL = (
-    0.35,
-    0.1,
-)  # opening: wound in one step, up to half more or less by chance; lost in one step, unless wound up
+WIND = 0.35  # opening: wound in one step, up to half more or less by chance
+FALL = 0.1  # lost in one step, unless wound up
 TILES = 4, 2  # goals along x and y; they cover both rooms
 _PER_HUMAN = 4  # fields: x, y and their velocities
 _DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])

@@ -181,14 +181,14 @@ def _check_together(config: Phase2Config) -> None:
         raise UserError("--average-copies is of networks: leave it out with --estimators lookup")
     if config.u_r_sample_humans and not config.u_r_use_network:
         raise UserError("--u-r-sample-humans is of the network of U_r: add --u-r-use-network, or leave it out")
+    if config.targets == "sampled" and config.imagine:
+        raise UserError("--imagine needs the model: with --targets sampled take --preset sampled, or --imagine 0")
     if config.difference_weight != 1 and (config.q_r_output != "log" or config.targets == "sampled"):
         raise UserError("--difference-weight is of log(-Q_r) of all actions: --q-r-output log, --targets model")
-    if config.targets == "sampled" and config.imagine:
-        raise UserError("--imagine needs the model: leave it out with --targets sampled")
-    if config.targets == "sampled" and config.q_r_output != "softplus" and config.estimators == "networks":
+    if config.targets == "sampled" and config.q_r_output == "z" and config.estimators == "networks":
         raise UserError(
-            f"--q-r-output {config.q_r_output} averages a curved function of single samples, which is biased: with "
-            "--targets sampled take --q-r-output softplus"
+            "--q-r-output z averages a curved function of single samples, which is biased: with --targets sampled take "
+            "--q-r-output log or softplus"
         )
     if config.steps <= ramped:
         raise UserError(

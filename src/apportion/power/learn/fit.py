@@ -63,7 +63,8 @@ def _loss(
     name: str, prediction: Tensor, target: Tensor, weight: Tensor | None, z_power: float, config: Phase2Config
 ) -> Float[Tensor, ""]:
     if name == "q_r":
-        return losses.q_loss(prediction, target, weight, config.q_r_output, z_power, config.difference_weight)
+        form, sampled = config.q_r_output, config.targets == "sampled"
+        return losses.q_loss(prediction, target, weight, form, z_power, config.difference_weight, sampled)
     if name in ("v_h_e", "x_h"):
         return losses.share_loss(prediction, target, weight, config.v_h_e_loss)
     return losses.squared(prediction, target, weight)

@@ -48,11 +48,18 @@ def q_loss(
     output: Literal["softplus", "z", "log"],
     z_power: float,
     difference_weight: float = 1.0,
+    sampled: bool = False,
 ) -> Float[Tensor, ""]:
     """The squared error of Q_r (softplus), of z, or of log(-Q_r): pi_r depends on differences of the last alone.
 
-    `difference_weight`: of log(-Q_r), how much more than its mean over actions what is left counts.
+    `difference_weight`: of log(-Q_r), how much more than its mean over actions what is left counts. `sampled`: targets
+    are no expectations, and the mean of their logarithms is not wanted; `log` then takes the gamma deviance, which is
+    least at the mean of what it is given, at any scale.
     """
+    if output == "log" and sampled:
+        ratio = target / prediction
+        each = ratio - 1 - torch.log(ratio)
+        return each.mean() if weight is None else (weight * each).mean()
     if output == "log":
         error = torch.log(-prediction) - torch.log(-target)
         mean = error.mean(1, keepdim=True)

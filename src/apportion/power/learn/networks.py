@@ -141,7 +141,7 @@ class Networks(nn.Module):
 
     def u_r(self, code: Tensor, noise: Noise = None) -> Float[Tensor, "n"]:
         """y = (-U_r)^(1/eta) of (8), at least 1: the network's output is log(y - 1)."""
-        return 1 + torch.exp(self.heads["u_r"](code, noise)[:, 0].clamp(max=18.0))
+        return 1 + torch.exp(_bounded(self.heads["u_r"](code, noise)[:, 0]))
 
     def q_r(self, code: Tensor, noise: Noise = None) -> Float[Tensor, "n R"]:
         """(4), below 0: a common part and what each action adds to it (Wang et al. 2016), through the output form."""
@@ -151,7 +151,7 @@ class Networks(nn.Module):
         if self.q_output == "softplus":
             return -F.softplus(y).clamp(1e-8, LARGEST)
         if self.q_output == "log":
-            return -torch.exp(y.clamp(-18.0, 18.0))
+            return -torch.exp(_bounded(y))
         return from_z(torch.sigmoid(y), self.z_power)
 
     def v_r(self, code: Tensor, noise: Noise = None) -> Float[Tensor, "n"]:
@@ -178,6 +178,11 @@ class Networks(nn.Module):
             assert isinstance(q_head, Layers) and isinstance(v_head, Layers)
             q_head.biases[-1][-1] = start[self.q_output]
             v_head.biases[-1][0] = _unsoftplus(-v)
+
+
+def _bounded(y: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Within what exp can take in float32; gradients pass beyond the bounds too, so that nothing stays there for ever."""
+    return y + (y.clamp(-18.0, 18.0) - y).detach()
 
 
 def to_z(q: float | Tensor, z_power: float) -> Tensor:

@@ -40,6 +40,26 @@ _QUICK: dict[str, Any] = {
     "on_ramp": "age",
 }
 
+_NETWORKS: dict[str, Any] = {
+    **_QUICK,
+    "num_episodes": 2_000,
+    "epsilon_decay_steps": 80_000,
+    "shared_encoder": False,
+    "target_batches": 8,
+    "target_epochs": 4,
+    "dropout": 0.0,
+    "weight_decay": 0.0,
+    "v_h_e_loss": "cross-entropy",
+    "q_r_output": "log",
+    "lr_v_h_e": 3e-3,
+    "lr_q_r": 3e-3,
+    "lr_anneal": 0.5,
+    "grad_clip": 10.0,
+    "target_update_freq": 32,
+    "average_copies": 32,
+    "updates_per_step": 0.4,
+}
+
 PRESETS: dict[str, Preset] = {
     "default": Preset("the specification's settings", {}),
     "lookup": Preset(
@@ -57,25 +77,10 @@ PRESETS: dict[str, Preset] = {
     ),
     "quick": Preset(
         "networks of their own without dropout, averaged; X_h from V_h^e itself, cross entropy for V_h^e, log(-Q_r)",
-        {
-            **_QUICK,
-            "num_episodes": 2_000,
-            "epsilon_decay_steps": 80_000,
-            "shared_encoder": False,
-            "difference_weight": 10.0,
-            "target_batches": 8,
-            "target_epochs": 4,
-            "dropout": 0.0,
-            "weight_decay": 0.0,
-            "v_h_e_loss": "cross-entropy",
-            "q_r_output": "log",
-            "lr_v_h_e": 3e-3,
-            "lr_q_r": 3e-3,
-            "lr_anneal": 0.5,
-            "grad_clip": 10.0,
-            "target_update_freq": 32,
-            "average_copies": 32,
-            "updates_per_step": 0.4,
-        },
+        {**_NETWORKS, "difference_weight": 10.0},
+    ),
+    "sampled": Preset(
+        "quick for worlds that can only be sampled: targets are the successors seen, nothing is imagined",
+        {**_NETWORKS, "targets": "sampled", "imagine": 0.0, "warmup_v_h_e_steps": 10_000},
     ),
 }
