@@ -64,10 +64,10 @@ def trained(world: str, seed: int) -> dict[str, Any]:
 
 
 def simulated(run: Opened, seed: int) -> dict[str, Any]:
-    """X_h in bits and U_r at the start under four robots; the root of the mean squared error of the learned V_h^e."""
+    """X_h in bits and U_r at the start under five robots; the root of the mean squared error of the learned V_h^e."""
     rng, params = np.random.default_rng(seed), run.config.params
     first = run.world.initial()[None]
-    robots: dict[str, Robot] = {"learned": run.policy}
+    robots: dict[str, Robot] = {"learned": run.policy, "its most probable actions": greedy(run)}
     for name, pi in (("at random", [1 / 3, 1 / 3, 1 / 3]), ("still", [1, 0, 0]), ("always opens", [0, 1, 0])):
         robots[name] = always(pi)
     weights = torch.as_tensor(run.world.goal_weights)
@@ -84,6 +84,10 @@ def simulated(run: Opened, seed: int) -> dict[str, Any]:
         learned = run.values(states, np.full(len(states), t)).v_e.numpy()
         squares.append((learned - values) ** 2 - chance)  # what simulation adds by itself is taken off
     return {"robots": found, "v_h_e/rmse": float(np.sqrt(max(np.mean(squares), 0)))}
+
+
+def greedy(run: Opened) -> Robot:
+    return lambda states, t: np.eye(len(run.world.actions[run.world.robots[0]]))[run.policy(states, t).argmax(1)]
 
 
 def always(pi: Sequence[float]) -> Robot:

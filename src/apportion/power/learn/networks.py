@@ -181,7 +181,7 @@ class Networks(nn.Module):
 
 
 def _bounded(y: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Within what exp can take in float32; gradients pass beyond the bounds too, so that nothing stays there for ever."""
+    """Within what exp can take in float32; gradients pass beyond the bounds too, so that nothing stays there."""
     return y + (y.clamp(-18.0, 18.0) - y).detach()
 
 
