@@ -67,6 +67,9 @@ def test_humans_act_by_their_prior_and_robots_by_what_is_written_down():
     found = np.bincount(steps.joint[at, robot], minlength=4) / 512
     assert np.abs(found - wanted).max() < 4 * 0.5 / 512**0.5
     human = world.humans[0]
+    open_ones = np.where(world.attained(world.initial()[None])[0, 0], 0, world.goal_weights)
+    unknown = open_ones @ pi / open_ones.sum()  # nobody had a goal before the first step
+    np.testing.assert_allclose(steps.human_prob[at, 0], unknown[steps.joint[at, human]], rtol=1e-5)
     for goal in np.unique(steps.goals[at, 0]):
         mine = at[steps.goals[at, 0] == goal]
         share = np.bincount(steps.joint[mine, human], minlength=4) / len(mine)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.power.grid.world import GridWorld, load_world
-from apportion.power.learn.goals import NONE, draw, resample
+from apportion.power.learn.goals import NONE, chances, draw, resample
 from apportion.power.learn.starts import starts
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
@@ -48,6 +48,16 @@ def test_humans_and_worlds_are_apart():
     noise = np.full((2, 2, 2), 0.99)
     assert resample(goals, attained, WEIGHTS, 0.01, noise).tolist() == [[0, 2], [2, 2]]
     assert goals.tolist() == [[0, 1], [2, NONE]]  # as it was
+
+
+def test_chances_are_how_often_each_goal_comes():
+    rng = np.random.default_rng(0)
+    goals = np.array([[NONE, 1], [1, 2]])
+    attained = np.zeros((2, 2, 3), bool)
+    attained[0, 1, 1] = attained[1, 1, [0, 1, 2]] = attained[1, 0, 0] = True
+    drawn = np.stack([resample(goals, attained, WEIGHTS, 0.4, rng.random((2, 2, 2))) for _ in range(20_000)])
+    found = (drawn[..., None] == np.arange(3)).mean(0)
+    np.testing.assert_allclose(chances(goals, attained, WEIGHTS, 0.4), found, atol=0.015)
 
 
 def test_draws_come_as_often_as_their_weights_say():

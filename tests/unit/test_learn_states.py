@@ -85,6 +85,7 @@ def _steps(world, n, seed=0):
         t=np.arange(n),
         goals=np.zeros((n, humans), np.int64),
         joint=np.tile(np.arange(n)[:, None], (1, agents)),  # a mark: which step it was
+        human_prob=np.full((n, humans), 0.25, np.float32),
         robot_prob=np.full(n, 0.25, np.float32),
         next_state=path[1:],
     )

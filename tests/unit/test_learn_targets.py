@@ -8,6 +8,7 @@ from apportion.power.grid.world import load_world
 from apportion.power.learn.act import nodes_of
 from apportion.power.learn.check import ExactCheck, Learned
 from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.goals import chances
 from apportion.power.learn.learner import Learner
 from apportion.power.learn.lookup import Lookup
 from apportion.power.learn.networks import to_z
@@ -58,6 +59,7 @@ def _everywhere(learner, check):
                 t=np.full(n, t),
                 goals=np.zeros((n, len(world.humans)), np.int64),
                 joint=np.zeros((n, len(world.agents)), np.int64),
+                human_prob=np.full((n, len(world.humans)), 0.25, np.float32),
                 robot_prob=np.full(n, 0.25, np.float32),
                 next_state=states,
             )
@@ -124,28 +126,29 @@ def test_weighted_samples_have_the_exact_expectation_whatever_was_explored(name)
     explored = rng.dirichlet(np.ones(4))  # the robot's behaviour
     weights = np.asarray(world.goal_weights)
     rows = []
-    open_ones = np.where(world.attained(state[None])[0], 0, weights)  # what a human may want: what does not hold yet
-    open_ones /= open_ones.sum(1, keepdims=True)
-    for goals in np.ndindex(*open_ones.shape[1:] * len(open_ones)):
+    before = np.full((1, len(world.humans)), 2)  # what each human wanted, and may not want any more
+    wanted = chances(before, world.attained(state[None]), weights, 0.3)[0]
+    human_prob = np.einsum("hg,hga->ha", wanted, prior_array[0])
+    for goals in np.ndindex(*wanted.shape[1:] * len(wanted)):
         for joint in joint_actions(world):
-            p = np.prod([open_ones[h, g] for h, g in enumerate(goals)]) * explored[joint[world.robots[0]]]
+            p = np.prod([wanted[h, g] for h, g in enumerate(goals)]) * explored[joint[world.robots[0]]]
             for h, agent in enumerate(world.humans):
                 p *= prior_array[0, h, goals[h], joint[agent]]
             if p > 0:
                 followers, probs = world.transitions(state, joint)
-                rows += [(p * q, goals, joint, s) for q, s in zip(probs, followers, strict=True)]
+                rows += [(p * q, joint, s) for q, s in zip(probs, followers, strict=True)]
     chance = torch.tensor([r[0] for r in rows], dtype=torch.float64)
     assert float(chance.sum()) == pytest.approx(1)
     n = len(rows)
-    following = nodes_of(world, np.stack([r[3] for r in rows]), np.full(n, t + 1))
+    following = nodes_of(world, np.stack([r[2] for r in rows]), np.full(n, t + 1))
     ahead = values(learner.nets, following, learner.how, learner.weights, params.beta_r)
     here = nodes_of(world, np.repeat(state[None], n, 0), np.full(n, t))
     pi = values(learner.nets, here, learner.how, learner.weights, params.beta_r).pi
     taken = Taken(
-        torch.tensor(np.array([r[1] for r in rows])),
-        torch.tensor(np.array([[r[2][a] for a in world.humans] for r in rows])),
-        torch.tensor(np.array([r[2][world.robots[0]] for r in rows])),
-        torch.tensor(explored[[r[2][world.robots[0]] for r in rows]], dtype=torch.float32),
+        torch.tensor(np.array([[r[1][a] for a in world.humans] for r in rows])),
+        torch.tensor([[human_prob[h, r[1][a]] for h, a in enumerate(world.humans)] for r in rows], dtype=torch.float32),
+        torch.tensor(np.array([r[1][world.robots[0]] for r in rows])),
+        torch.tensor(explored[[r[1][world.robots[0]] for r in rows]], dtype=torch.float32),
     )
     prior = [torch.from_numpy(np.repeat(prior_array[:, h], n, 0)) for h in range(len(world.humans))]
     found = from_samples(following, ahead, pi, prior, learner.weights, taken, params, clip=1e9)
@@ -186,7 +189,13 @@ def test_what_is_imagined_needs_no_visit():
     learner = _learner(world, batch_size=256, imagine=0.9, target_update_freq=1)
     first = world.initial()[None]
     learner.replay.add(
-        Steps(first, *(np.zeros(shape, np.int64) for shape in (1, (1, 1), (1, 2))), np.ones(1, np.float32), first),
+        Steps(
+            first,
+            *(np.zeros(s, np.int64) for s in (1, (1, 1), (1, 2))),
+            np.ones((1, 1), np.float32),
+            np.ones(1, np.float32),
+            first,
+        ),
         learner.table,
     )
     for _ in range(400):

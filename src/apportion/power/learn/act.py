@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.features import features
-from apportion.power.learn.goals import NONE, draw, resample
+from apportion.power.learn.goals import NONE, chances, draw, resample
 from apportion.power.learn.networks import Estimators
 from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.replay import Steps
@@ -46,12 +46,16 @@ class Actor:
         self._start_anew(noise[:, -1])
         attained = world.attained(self.states)
         goal_noise = noise[:, : 2 * humans].reshape(n, humans, 2)
-        self.goals = resample(self.goals, attained, world.goal_weights, self.config.goal_resample_prob, goal_noise)
+        goal_weights, change = world.goal_weights, self.config.goal_resample_prob
+        wanted = chances(self.goals, attained, goal_weights, change)
+        self.goals = resample(self.goals, attained, goal_weights, change, goal_noise)
         joint = np.zeros((n, len(world.agents)), np.int64)
         prior = self.prior(self.states, self.t)
         rows = np.arange(n)
+        human_prob = np.zeros((n, humans), np.float32)
         for h, agent in enumerate(world.humans):
             joint[:, agent] = draw(prior[rows, h, self.goals[:, h]], noise[:, 2 * humans + h])
+            human_prob[:, h] = (wanted[:, h] * prior[rows, h, :, joint[:, agent]]).sum(1)
         robots = self._behaviour(nets, beta_r, epsilon)
         chosen = draw(robots, noise[:, -2])
         if world.robots:
@@ -60,7 +64,7 @@ class Actor:
         self._count(chosen)
         following = world.sample(self.states, joint, noise[:, -3])
         prob = robots[rows, chosen].astype(np.float32)
-        steps = Steps(self.states, self.t.copy(), self.goals, joint, prob, following)
+        steps = Steps(self.states, self.t.copy(), self.goals, joint, human_prob, prob, following)
         self.states, self.t = following, self.t + 1
         return steps
 

@@ -22,11 +22,29 @@ def resample(
     `noise`: uniform in [0, 1); the first number says whether, the second which.
     """
     goals = np.asarray(goals, np.int64)
-    holds = np.take_along_axis(attained, np.maximum(goals, 0)[..., None], 2)[..., 0]
-    change = (goals == NONE) | holds | (noise[..., 0] < prob)
-    open_ones = np.where(attained, 0.0, weights)
-    open_ones = np.where(open_ones.sum(-1, keepdims=True) > 0, open_ones, weights)
-    return np.where(change, draw(open_ones, noise[..., 1]), goals)
+    change = _over(goals, attained) | (noise[..., 0] < prob)
+    return np.where(change, draw(_open(attained, weights), noise[..., 1]), goals)
+
+
+def chances(
+    goals: Int[np.ndarray, "n H"], attained: Bool[np.ndarray, "n H G"], weights: Float[np.ndarray, "G"], prob: float
+) -> Float[np.ndarray, "n H G"]:
+    """How likely `resample` makes each goal the next one, before its noise is drawn; rows sum to 1."""
+    change = np.where(_over(goals, attained), 1.0, prob)[..., None]
+    anew = _open(attained, weights)
+    kept = np.arange(attained.shape[2]) == goals[..., None]
+    return change * anew / anew.sum(-1, keepdims=True) + (1 - change) * kept
+
+
+def _over(goals: Int[np.ndarray, "n H"], attained: Bool[np.ndarray, "n H G"]) -> Bool[np.ndarray, "n H"]:
+    """Whose goal holds, and who has none."""
+    return (goals == NONE) | np.take_along_axis(attained, np.maximum(goals, 0)[..., None], 2)[..., 0]
+
+
+def _open(attained: Bool[np.ndarray, "n H G"], weights: Float[np.ndarray, "G"]) -> Float[np.ndarray, "n H G"]:
+    """The weights of the goals that do not hold; all weights where each of them holds."""
+    left = np.where(attained, 0.0, weights)
+    return np.where(left.sum(-1, keepdims=True) > 0, left, weights)
 
 
 def draw(weights: Float[np.ndarray, "*b k"], noise: Float[np.ndarray, "*b"]) -> Int[np.ndarray, "*b"]:

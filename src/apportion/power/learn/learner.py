@@ -240,8 +240,7 @@ class Learner:
             sizes = [len(world.actions[r]) for r in world.robots]
             robots[:] = np.ravel_multi_index(tuple(drawn.joint[:, list(world.robots)].T.astype(np.int64)), sizes)
         humans = drawn.joint[:, list(world.humans)].astype(np.int64)
-        arrays = (drawn.goals.astype(np.int64), humans, robots, drawn.robot_prob)
-        return Taken(*map(self._send, arrays))
+        return Taken(*map(self._send, (humans, drawn.human_prob, robots, drawn.robot_prob)))
 
     def _set_scale(self, here: Values, t: Int[np.ndarray, "n"]) -> None:
         """Puts the first outputs of Q_r and V_r where they will be: U_r, summed over the time that is left."""

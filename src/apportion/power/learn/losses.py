@@ -82,6 +82,6 @@ def y_of(
     return of.mean(1) if aggregate == "mean" else of.mean(1) * x.shape[1]
 
 
-def importance(actions: Float[Tensor, "n"], behaviour: Float[Tensor, "n"], clip: float) -> Float[Tensor, "n"]:
+def importance(actions: Float[Tensor, "n *k"], behaviour: Float[Tensor, "n *1"], clip: float) -> Float[Tensor, "n *k"]:
     """Probability wanted over probability given, at most `clip`."""
     return (actions / behaviour.clamp(min=1e-8)).clamp(max=clip)

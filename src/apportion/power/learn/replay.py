@@ -19,6 +19,7 @@ class Steps:
     t: Int[np.ndarray, "n"]  # steps before it in its episode
     goals: Int[np.ndarray, "n H"]  # each human's
     joint: Int[np.ndarray, "n N"]  # each agent's action
+    human_prob: Float32[np.ndarray, "n H"]  # of each human's action, before it was known whether it changes its goal
     robot_prob: Float32[np.ndarray, "n"]  # of the robots' joint action, exploration included
     next_state: Shaped[np.ndarray, "n F"]
 
@@ -36,8 +37,8 @@ class Drawn:
 
     ids: Int[np.ndarray, "n"]
     t: Int[np.ndarray, "n"]
-    goals: Int[np.ndarray, "n H"]
     joint: Int[np.ndarray, "n N"]
+    human_prob: Float32[np.ndarray, "n H"]
     robot_prob: Float32[np.ndarray, "n"]
     next_ids: Int[np.ndarray, "n"]
 
@@ -50,8 +51,8 @@ class Replay:
         self._columns: dict[str, np.ndarray] = {
             "ids": np.zeros(capacity, np.int64),
             "t": np.zeros(capacity, np.int32),
-            "goals": np.zeros((capacity, humans), np.int16),
             "joint": np.zeros((capacity, agents), np.int16),
+            "human_prob": np.zeros((capacity, humans), np.float32),
             "robot_prob": np.zeros(capacity, np.float32),
             "next_ids": np.zeros(capacity, np.int64),
         }
@@ -64,8 +65,8 @@ class Replay:
         new = {
             "ids": numbers[:count],
             "t": steps.t,
-            "goals": steps.goals,
             "joint": steps.joint,
+            "human_prob": steps.human_prob,
             "robot_prob": steps.robot_prob,
             "next_ids": numbers[count:],
         }

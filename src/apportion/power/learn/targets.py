@@ -139,14 +139,13 @@ def from_samples(
     """(4) and (6) by the one successor of each state, whose importance weights make its mean the expectation wanted."""
     arriving = eq.first_attainment(following.attained, ahead.v_e, params.gamma_h)
     rows = torch.arange(len(pi), device=pi.device)
-    given = [each[rows, taken.goals[:, h], taken.humans[:, h]] for h, each in enumerate(prior)]  # pi_h of its own goal
     by_goal = [each[rows, :, taken.humans[:, h]] for h, each in enumerate(prior)]  # (n, G)
     unknown = [(each * weights).sum(1) for each in by_goal]  # pibar_h
     robot = importance(pi[rows, taken.robots], taken.robot_prob, clip)
-    others = [importance(of, behaviour, clip) for of, behaviour in zip(unknown, given, strict=True)]
+    others = [importance(of, taken.human_prob[:, h], clip) for h, of in enumerate(unknown)]
     v_e_weight = []
     for human, each in enumerate(by_goal):
-        own = (each / given[human].clamp(min=1e-8)[:, None]).clamp(max=clip)
+        own = importance(each, taken.human_prob[:, human, None], clip)
         rest = robot
         for other, factor in enumerate(others):
             rest = rest if other == human else rest * factor
@@ -160,9 +159,9 @@ def from_samples(
 
 @dataclass(frozen=True)
 class Taken:
-    """What was done: each human's goal and action, the robots' joint action and its probability."""
+    """What was done, and how likely that was: each human's action and the robots' joint action."""
 
-    goals: Int[Tensor, "n H"]
     humans: Int[Tensor, "n H"]
+    human_prob: Float[Tensor, "n H"]
     robots: Int[Tensor, "n"]
     robot_prob: Float[Tensor, "n"]
