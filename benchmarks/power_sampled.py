@@ -4,11 +4,11 @@
 
 `train_power` with the preset `sampled`, in two worlds that are no grids. Tag-along, a PettingZoo parallel environment,
 is small enough to be solved, though nothing of that is shown to the learner: its values and policy are held against
-the exact solution, as in power_learning.py. The point masses move in a continuum of states. There every robot is
-simulated: people follow the run's own prior, each for each of their goals, and how often they come to it (discounted)
-is V_h^e of that robot, from which follow X_h and U_r. The learned robot is put beside others at the start of the
-world, and the learned V_h^e beside the simulated one, in states of episodes that it played. Seeds are 0, 1, ...; no
-run is left out. Writes docs/results/power-sampled.json after every run.
+the exact solution, as in power_learning.py. The point masses move in a continuum of states. There robots are simulated:
+people follow the run's own prior, each for each of their goals, and how often they come to it (discounted) is V_h^e of
+that robot, from which follow X_h, U_r and, over simulated episodes, V_r. So the learned robot is put beside others, and
+the learned values beside the simulated ones. Seeds are 0, 1, ...; no run is left out. Writes
+docs/results/power-sampled.json after every run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from apportion.power import equations as eq
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.goals import draw
 from apportion.power.learn.opened import Opened, open_trained
-from apportion.power.learn.play import play
 from apportion.power.learn.presets import PRESETS
+from apportion.power.learn.prior import HumanPrior
 from apportion.run.metrics import read_lines
 from apportion.run.rundir import RunDir
 from apportion.train.power import train_power
@@ -38,15 +38,15 @@ from side_by_side import into_file
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-sampled.json"
 TAG_ALONG, POINT_MASS = "apportion.power.tag_along:world", "apportion.power.point_mass:PointMass"
-EPISODES = 1_000  # simulated for each human and goal at the start
-AGAIN, COURSES, TIMES = 200, 10, (0, 5, 10, 15)  # the same in each of these states
+COURSES, AGAIN = 60, 40  # simulated for each robot; and from each of their states for each human and goal
+START = 1_000  # the same at the start
 Robot = Callable[[np.ndarray, int], np.ndarray]  # states (n, F), steps so far -> probabilities (n, R)
 
 
 def settings(world: str, seed: int) -> Phase2Config:
     config = replace(PRESETS["sampled"].config(), world=world, seed=seed, save_freq=10**9, compile=True)
-    if world == POINT_MASS:  # nobody can say what the robot's worst would be
-        return replace(config, human_prior="learned", params=replace(config.params, robot_belief="mean"))
+    if world == POINT_MASS:  # nobody can say what the robot's worst would be; one step of the gate is worth very little
+        return replace(config, human_prior="learned", params=replace(config.params, robot_belief="mean", beta_r=300.0))
     return config
 
 
@@ -64,26 +64,89 @@ def trained(world: str, seed: int) -> dict[str, Any]:
 
 
 def simulated(run: Opened, seed: int) -> dict[str, Any]:
-    """X_h in bits and U_r at the start under five robots; the root of the mean squared error of the learned V_h^e."""
-    rng, params = np.random.default_rng(seed), run.config.params
-    first = run.world.initial()[None]
+    """V_r and powers in bits at the start under five robots, and how far the learned V_h^e and V_r are from that."""
+    people, first, params = Simulation(run, run.prior()), run.world.initial()[None], run.config.params
     robots: dict[str, Robot] = {"learned": run.policy, "its most probable actions": greedy(run)}
-    for name, pi in (("at random", [1 / 3, 1 / 3, 1 / 3]), ("still", [1, 0, 0]), ("always opens", [0, 1, 0])):
-        robots[name] = always(pi)
-    weights = torch.as_tensor(run.world.goal_weights)
+    robots |= {
+        "at random": always([1 / 3, 1 / 3, 1 / 3]),
+        "still": always([1, 0, 0]),
+        "always opens": always([0, 1, 0]),
+    }
     found: dict[str, Any] = {}
-    for name, robot in robots.items():
-        values = torch.from_numpy(attainment(run, robot, first, 0, EPISODES, rng)[0])
-        x = eq.power(values, weights, params.zeta)
-        found[name] = {"bits": torch.log2(x)[0].tolist(), "U_r": float(eq.robot_reward(x, params.xi, params.eta))}
-    courses = [play(run, seed=i).course.states for i in range(COURSES)]
     squares = []
-    for t in TIMES:
-        states = np.stack([course[t] for course in courses])
-        values, chance = attainment(run, run.policy, states, t, AGAIN, rng)
-        learned = run.values(states, np.full(len(states), t)).v_e.numpy()
-        squares.append((learned - values) ** 2 - chance)  # what simulation adds by itself is taken off
-    return {"robots": found, "v_h_e/rmse": float(np.sqrt(max(np.mean(squares), 0)))}
+    for name, robot in robots.items():
+        rng = np.random.default_rng(seed)  # the same luck for each of them, as far as it goes
+        x = people.powers(*people.attainment(robot, first, 0, START, rng))
+        value = np.zeros(COURSES)
+        for t, states in enumerate(people.course(robot, rng)):
+            v_e, variance = people.attainment(robot, states, t, AGAIN, rng)
+            value += params.gamma_r**t * eq.robot_reward(people.powers(v_e, variance), params.xi, params.eta).numpy()
+            if name == "learned":  # what simulation adds to the error by itself is taken off
+                learned = run.values(states, np.full(COURSES, t)).v_e.numpy()
+                squares.append((learned - v_e) ** 2 - variance)
+        spread = float(value.std(ddof=1) / COURSES**0.5)
+        found[name] = {"bits": torch.log2(x)[0].tolist(), "V_r": float(value.mean()), "V_r/standard_error": spread}
+    v_r = float(run.values(first, np.zeros(1, np.int64)).v[0])
+    return {"robots": found, "learned/V_r": v_r, "learned/v_h_e/rmse": float(np.sqrt(max(np.mean(squares), 0)))}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The people of a run, beside any robot."""
+
+    run: Opened
+    prior: HumanPrior
+
+    def course(self, robot: Robot, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """States (COURSES, F) from the start on, at each time before the end."""
+        world = self.run.world
+        at = np.repeat(world.initial()[None], COURSES, 0)
+        for t in range(world.horizon or 0):
+            yield at
+            at = world.sample(at, self.acts(robot, at, t, rng), rng.random(COURSES))
+
+    def attainment(
+        self, robot: Robot, states: np.ndarray, t: int, episodes: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """V_h^e (n, H, G) of (6) in `states` (n, F) after `t` steps, and the variance of that estimate."""
+        world, gamma = self.run.world, self.run.config.params.gamma_h
+        shape = (len(states), len(world.humans), len(world.goals), episodes)
+        which, human, goal, _ = (x.ravel() for x in np.indices(shape))
+        at, worth, still_on = states[which], np.zeros(len(which)), np.ones(len(which), bool)
+        for now in range(t, world.horizon or 0):
+            at = world.sample(at, self.acts(robot, at, now, rng, (human, goal)), rng.random(len(at)))
+            there = still_on & world.attained(at)[np.arange(len(at)), human, goal]
+            worth[there] = gamma ** (now - t)
+            still_on &= ~there
+        each = worth.reshape(shape)
+        return each.mean(-1), each.var(-1, ddof=1) / episodes
+
+    def powers(self, v_e: np.ndarray, variance: np.ndarray) -> torch.Tensor:
+        """X_h (n, H) of (7) for zeta 2, without what the variance of the estimates V_h^e adds to their squares."""
+        assert self.run.config.params.zeta == 2
+        x = ((v_e**2 - variance) * self.run.world.goal_weights).sum(-1)
+        return torch.from_numpy(x.clip(1e-3, 1))
+
+    def acts(
+        self,
+        robot: Robot,
+        states: np.ndarray,
+        t: int,
+        rng: np.random.Generator,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Everybody's actions (n, N). `known`: in each state, one human follows a known goal; nobody knows others'."""
+        world, n = self.run.world, len(states)
+        pi = self.prior(states, np.full(n, t))
+        joint = np.zeros((n, len(world.agents)), np.int64)
+        for h, agent in enumerate(world.humans):
+            does = np.einsum("nga,g->na", pi[:, h], world.goal_weights)
+            if known is not None:
+                human, goal = known
+                does = np.where((human == h)[:, None], pi[np.arange(n), h, goal], does)
+            joint[:, agent] = draw(does, rng.random(n))
+        joint[:, world.robots[0]] = draw(robot(states, t), rng.random(n))
+        return joint
 
 
 def greedy(run: Opened) -> Robot:
@@ -94,40 +157,14 @@ def always(pi: Sequence[float]) -> Robot:
     return lambda states, t: np.tile(pi, (len(states), 1))
 
 
-def attainment(
-    run: Opened, robot: Robot, states: np.ndarray, t: int, episodes: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """V_h^e (n, H, G) of `states` (n, F) after `t` steps by simulation, and the variance of that estimate.
-
-    As in equation (6): one human follows a goal, the others act as people do of whom nobody knows the goal.
-    """
-    world, prior, params = run.world, run.prior(), run.config.params
-    people, goals = len(world.humans), len(world.goals)
-    rows = len(states) * people * goals * episodes
-    which, human, goal, _ = (x.ravel() for x in np.indices((len(states), people, goals, episodes)))
-    at, worth, still_on = states[which], np.zeros(rows), np.ones(rows, bool)
-    every = np.arange(rows)
-    for now in range(t, world.horizon or 0):
-        pi = prior(at, np.full(rows, now))
-        joint = np.zeros((rows, len(world.agents)), np.int64)
-        for h, agent in enumerate(world.humans):
-            unknown = np.einsum("nga,g->na", pi[:, h], world.goal_weights)
-            joint[:, agent] = draw(np.where((human == h)[:, None], pi[every, h, goal], unknown), rng.random(rows))
-        joint[:, world.robots[0]] = draw(robot(at, now), rng.random(rows))
-        at = world.sample(at, joint, rng.random(rows))
-        there = still_on & world.attained(at)[every, human, goal]
-        worth[there] = params.gamma_h ** (now - t)
-        still_on &= ~there
-    each = worth.reshape(len(states), people, goals, episodes)
-    return each.mean(-1), each.var(-1, ddof=1) / episodes
-
-
 def line(run: dict[str, Any]) -> str:
     if run["world"] == TAG_ALONG:
         says = f"share {run['share']:.3f}, TV {run['pi_r/tv_mean']:.3f}, V_h^e {run['v_h_e/relative_mean']:.1%} off"
     else:
-        bits = (f"{name} {' '.join(f'{b:.2f}' for b in at['bits'])}" for name, at in run["robots"].items())
-        says = f"bits: {', '.join(bits)}; V_h^e {run['v_h_e/rmse']:.3f} off"
+        values = (f"{name} {at['V_r']:.1f}" for name, at in run["robots"].items())
+        says = (
+            f"V_r {', '.join(values)}; learned V_r {run['learned/V_r']:.1f}, V_h^e {run['learned/v_h_e/rmse']:.3f} off"
+        )
     return f"{run['world']} seed {run['seed']}: {says}; {run['cpu_seconds']:.0f} CPU seconds"
 
 

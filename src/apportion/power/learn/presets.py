@@ -80,7 +80,21 @@ PRESETS: dict[str, Preset] = {
         {**_NETWORKS, "difference_weight": 10.0},
     ),
     "sampled": Preset(
-        "quick for worlds that can only be sampled: targets are the successors seen, nothing is imagined",
-        {**_NETWORKS, "targets": "sampled", "imagine": 0.0, "warmup_v_h_e_steps": 10_000},
+        "quick for worlds that can only be sampled: many more steps, for a sample says less than a model",
+        {
+            **_NETWORKS,
+            "targets": "sampled",
+            "imagine": 0.0,
+            "num_episodes": 10_000,
+            "num_envs": 64,
+            "buffer_size": 500_000,
+            "updates_per_step": 0.08,
+            "warmup_v_h_e_steps": 50_000,
+            "warmup_q_r_steps": 10_000,
+            "beta_r_rampup_steps": 40_000,
+            "epsilon_decay_steps": 400_000,
+            "goal_resample_prob": 0.2,
+            "weight_clip": 40.0,
+        },
     ),
 }
