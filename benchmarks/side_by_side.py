@@ -38,9 +38,9 @@ def into_file(
     line: Callable[[dict[str, Any]], str],
     jobs: int,
 ) -> None:
-    """Runs into `out` what of `wanted` is not there yet, and prints the `line` of each run.
+    """Does those of `wanted` that `out` does not have yet, keeps them there, and prints the `line` of each run.
 
-    `names`: under which entries of a run `wanted` is found again. Ends where `out` was made with other `settings`.
+    `names`: under which entries of a run `wanted` is found again. Raises SystemExit if `out` has other `settings`.
     """
     machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
     runs: list[dict[str, Any]] = []

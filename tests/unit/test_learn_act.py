@@ -8,6 +8,7 @@ from apportion.power.grid.world import load_world
 from apportion.power.learn.act import Actor, nodes_of
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.estimators import make_estimators
+from apportion.power.learn.goals import NONE, chances
 from apportion.power.learn.priors import make_prior
 from apportion.power.learn.replay import Steps
 from apportion.power.learn.targets import policy
@@ -67,9 +68,11 @@ def test_humans_act_by_their_prior_and_robots_by_what_is_written_down():
     found = np.bincount(steps.joint[at, robot], minlength=4) / 512
     assert np.abs(found - wanted).max() < 4 * 0.5 / 512**0.5
     human = world.humans[0]
-    open_ones = np.where(world.attained(world.initial()[None])[0, 0], 0, world.goal_weights)
-    unknown = open_ones @ pi / open_ones.sum()  # nobody had a goal before the first step
-    np.testing.assert_allclose(steps.human_prob[at, 0], unknown[steps.joint[at, human]], rtol=1e-5)
+    before = np.full_like(steps.goals, NONE)
+    before[512:] = np.where(steps.t[512:, None] > 0, steps.goals[:-512], NONE)  # of the same environment
+    wanted = chances(before, world.attained(steps.state), world.goal_weights, 0.3)[:, 0]
+    does = prior(steps.state, steps.t)[np.arange(len(steps.t)), 0, :, steps.joint[:, human]]
+    np.testing.assert_allclose(steps.human_prob[:, 0], (wanted * does).sum(1), rtol=1e-5)
     for goal in np.unique(steps.goals[at, 0]):
         mine = at[steps.goals[at, 0] == goal]
         share = np.bincount(steps.joint[mine, human], minlength=4) / len(mine)

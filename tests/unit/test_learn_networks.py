@@ -1,12 +1,17 @@
 """Networks and tables: ranges, what trains what, and one interface for both."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from apportion.nets.optim import Adam
+from apportion.power.equations import END
 from apportion.power.learn import losses
+from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.fit import Part, fit_networks
 from apportion.power.learn.lookup import START, Lookup
 from apportion.power.learn.networks import Networks, Sizes, from_z, to_z
 
@@ -140,6 +145,29 @@ def test_of_weighted_samples_the_best_q_is_the_mean(output):
 
     assert slope(mean) == pytest.approx(0, abs=1e-5)
     assert slope(0.9 * mean) > 0 > slope(1.1 * mean)
+
+
+def test_networks_are_fitted_to_samples_by_the_deviance_and_to_expectations_by_the_square():
+    nets, features = _nets(q_output="log"), torch.randn(5, 6)
+    target, weight = -torch.rand(5, 4) - 0.1, torch.rand(5, 4)
+    found = {}
+    for targets in ("model", "sampled"):
+        config = Phase2Config(q_r_output="log", targets=targets)
+        copy = deepcopy(nets)
+        adams = {"q_r": Adam(copy.parameters_of("q_r"), 1e-3)}
+        part = Part(features, [], {"q_r": (target, weight)})
+        found[targets] = float(fit_networks(copy, adams, [part], config, 1.0)["q_r"])
+    q = nets.q_r(nets.encode(features)).detach()
+    assert found["model"] == pytest.approx(float(losses.q_loss(q, target, weight, "log", 1.1)))
+    assert found["sampled"] == pytest.approx(float(losses.q_loss(q, target, weight, "log", 1.1, sampled=True)))
+    assert found["model"] != pytest.approx(found["sampled"], rel=0.01)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_at_the_end_a_prediction_at_its_bound_is_left_there(sampled):
+    q = torch.full((1, 4), -math.exp(-18.0), requires_grad=True)
+    (slope,) = torch.autograd.grad(losses.q_loss(q, torch.full_like(q, END), None, "log", 1.1, sampled=sampled), q)
+    assert float(slope.abs().max()) * math.exp(-18.0) < 1e-5  # of the logarithm
 
 
 @pytest.mark.parametrize("form", ["mse", "cross-entropy"])

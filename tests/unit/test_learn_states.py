@@ -85,7 +85,7 @@ def _steps(world, n, seed=0):
         t=np.arange(n),
         goals=np.zeros((n, humans), np.int64),
         joint=np.tile(np.arange(n)[:, None], (1, agents)),  # a mark: which step it was
-        human_prob=np.full((n, humans), 0.25, np.float32),
+        human_prob=np.tile(np.arange(n, dtype=np.float32)[:, None] / n, (1, humans)),
         robot_prob=np.full(n, 0.25, np.float32),
         next_state=path[1:],
     )
@@ -119,6 +119,7 @@ def test_replay_and_table_come_back_as_they_were(world):
     noise = np.random.default_rng(1).random(64)
     a, b = replay.draw(noise), other.draw(noise)
     assert np.array_equal(table.states(a.ids), other_table.states(b.ids)) and np.array_equal(a.t, b.t)
+    assert np.array_equal(a.human_prob, b.human_prob) and np.allclose(a.human_prob[:, 1] * 27, a.t)
     replay.add(_steps(world, 5, seed=3), table)
     other.add(_steps(world, 5, seed=3), other_table)
     a, b = replay.draw(noise), other.draw(noise)

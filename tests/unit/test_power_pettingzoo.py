@@ -82,7 +82,7 @@ def test_an_episode_can_be_sampled_step_by_step_and_nothing_else():
     for joint, then in (([1, 2], [1, 1]), ([0, 2], [2, 0]), ([1, 0], [2, 1])):
         state = w.sample(state, np.array([joint]), noise)
         assert state[0].tolist() == then
-    with pytest.raises(ValueError, match="only the episode at hand can go on"):
+    with pytest.raises(UserError, match="only the episode at hand can go on: --num-envs 1"):
         w.sample(np.array([[1, 1]]), np.array([[0, 0]]), noise)
     assert w.sample(w.initial()[None], np.array([[0, 2]]), noise).tolist() == [[1, 0]]  # a new episode
     with pytest.raises(UserError, match="can only be sampled"):

@@ -75,12 +75,15 @@ class ParallelWorld:
         return self._start.copy()
 
     def _step(self, state: np.ndarray, joint: np.ndarray, seed: int) -> np.ndarray:
-        """Where one step leads. Raises ValueError if the environment is elsewhere and cannot be restored."""
+        """Where one step leads. Raises UserError if the environment is elsewhere and cannot be restored."""
         if self._restore is not None:
             self._restore(self.env, state, seed)
         elif not np.array_equal(self._row(), state) or not self.env.agents:
             if not np.array_equal(state, self._start):
-                raise ValueError(f"{self.name} cannot be put into a state: only the episode at hand can go on")
+                raise UserError(
+                    f"{self.name} cannot be put into a state: only the episode at hand can go on: --num-envs 1, or "
+                    "give restore(env, state, seed)"
+                )
             self.env.reset(seed=self.seed)
         acts = {a: self._first[i] + int(joint[i]) for i, a in enumerate(self.env.possible_agents)}
         _, _, terminations, _, _ = self.env.step(acts)

@@ -102,7 +102,7 @@ def make_session(config: Phase2Config, world: World, kept: dict[str, Any], *, pr
     if not world.humans:
         raise UserError(f"{world.name} has no human: whose power is meant?")
     if config.targets == "model" and not world.enumerable:
-        raise UserError(f"{world.name} can only be sampled: give --preset sampled, or --targets sampled")
+        raise UserError(f"{world.name} can only be sampled: --preset sampled --human-prior learned --robot-belief mean")
     prior = make_prior(config.human_prior, world, config.params, steps=prior_steps, seed=config.seed, say=_warn)
     return Session(config, world, kept, Learner(world, prior, config), prior)
 

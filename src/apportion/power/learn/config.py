@@ -195,5 +195,11 @@ def _check_together(config: Phase2Config) -> None:
             f"{config.num_episodes} episodes of up to {config.steps_per_episode} steps are {config.steps} steps, and "
             f"the stages before full training take {ramped}: give more --num-episodes"
         )
+    each = config.num_envs * config.round_steps
+    if config.use_async and not config.lockstep and each > config.max_lead:
+        raise UserError(
+            f"--max-lead {config.max_lead} is less than what an actor does at a time, {each} steps (--num-envs times "
+            f"--actor-steps): all but one would wait; give {2 * config.num_actors * each}"
+        )
     if (config.lockstep or config.actors) and not config.use_async:
         raise UserError(f"--{'lockstep' if config.lockstep else 'actors'} is a setting of --async: add it")

@@ -5,6 +5,7 @@ Source: Heitzig & Potham, arXiv 2508.00159, by the equations of equations.py. Le
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from apportion.power.learn.networks import to_z
+from apportion.power.learn.networks import BOUND, to_z
 
 
 def squared(
@@ -56,6 +57,8 @@ def q_loss(
     are no expectations, and the mean of their logarithms is not wanted; `log` then takes the gamma deviance, which is
     least at the mean of what it is given, at any scale.
     """
+    if output == "log":
+        target = target.clamp(max=-math.exp(-BOUND))  # nearer to 0, as at the end, no prediction comes
     if output == "log" and sampled:
         ratio = target / prediction
         each = ratio - 1 - torch.log(ratio)
@@ -82,6 +85,6 @@ def y_of(
     return of.mean(1) if aggregate == "mean" else of.mean(1) * x.shape[1]
 
 
-def importance(actions: Float[Tensor, "n *k"], behaviour: Float[Tensor, "n *1"], clip: float) -> Float[Tensor, "n *k"]:
+def importance(actions: Float[Tensor, "n *k"], behaviour: Float[Tensor, "n *#k"], clip: float) -> Float[Tensor, "n *k"]:
     """Probability wanted over probability given, at most `clip`."""
     return (actions / behaviour.clamp(min=1e-8)).clamp(max=clip)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LARGEST = 1e8  # of -Q_r and -V_r: what is beyond has diverged
+BOUND = 18.0  # of the exponent of outputs that are exponentials
 NAMES = ("v_h_e", "x_h", "u_r", "q_r", "v_r")
 
 
@@ -182,7 +183,7 @@ class Networks(nn.Module):
 
 def _bounded(y: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Within what exp can take in float32; gradients pass beyond the bounds too, so that nothing stays there."""
-    return y + (y.clamp(-18.0, 18.0) - y).detach()
+    return y.clamp(-BOUND, BOUND).detach() + (y - y.detach())
 
 
 def to_z(q: float | Tensor, z_power: float) -> Tensor:

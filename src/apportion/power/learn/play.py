@@ -10,7 +10,7 @@ from jaxtyping import Float
 from apportion.power.course import Course
 from apportion.power.learn.act import Actor
 from apportion.power.learn.opened import Opened
-from apportion.power.rollout import ENDLESS
+from apportion.power.rollout import ENDLESS, GOAL_RESAMPLE
 from apportion.power.world import World
 from apportion.types import UserError
 
@@ -32,8 +32,8 @@ class Played:
 
 def play(run: Opened, seed: int = 0, steps: int | None = None, *, greedy: bool = False) -> Played:
     """One episode, as in training but without exploration, of at most `steps` (default: to the horizon; without one
-    30), or until the rules end it. `greedy`: the robots take an action that is most probable. The same seed gives the
-    same course.
+    30), or until the rules end it. People keep their goals as usual, whatever was learned with. `greedy`: the robots
+    take an action that is most probable. The same seed gives the same course.
 
     Raises UserError for fewer steps than 1, and for a world that is over before it begins.
     """
@@ -41,7 +41,8 @@ def play(run: Opened, seed: int = 0, steps: int | None = None, *, greedy: bool =
         raise UserError(f"--steps {steps}: at least 1 is needed")
     most = run.world.horizon or steps or ENDLESS
     steps = most if steps is None else min(steps, most)
-    alone = replace(run.config, num_envs=1, seed=seed, steps_per_episode=steps, num_episodes=run.config.steps)
+    own = {"num_envs": 1, "seed": seed, "steps_per_episode": steps, "num_episodes": run.config.steps}
+    alone = replace(run.config, goal_resample_prob=GOAL_RESAMPLE, **own)
     actor = Actor(run.world, run.prior(), alone, "play")
     beta = GREEDY if greedy else run.config.params.beta_r
     taken = actor.collect(steps, run.nets, beta, epsilon=0.0)

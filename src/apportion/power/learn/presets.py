@@ -87,6 +87,7 @@ PRESETS: dict[str, Preset] = {
             "imagine": 0.0,
             "num_episodes": 10_000,
             "num_envs": 64,
+            "max_lead": 10_000,
             "buffer_size": 500_000,
             "updates_per_step": 0.08,
             "warmup_v_h_e_steps": 50_000,

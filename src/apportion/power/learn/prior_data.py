@@ -24,6 +24,7 @@ from apportion.power.learn.states import Ahead, StateTable
 from apportion.power.params import PowerParams
 from apportion.power.world import World
 from apportion.rng import Streams
+from apportion.types import UserError
 
 WALKS = 32  # episodes side by side
 LOOK = 512  # states that follow on those of a batch, drawn anew for each
@@ -207,7 +208,7 @@ class SampledData:
         if len(self.walk.t) > 1:
             try:
                 return self._step(act)
-            except ValueError:  # what a world says that can only go on from where it is
+            except UserError:  # what a world says that can only go on from where it is
                 self.walk = Walk(self.world, 1, 0)
         for _ in range(STEPS):
             self._step(act)

@@ -13,13 +13,15 @@ from apportion.power.learn.states import StateTable
 
 @dataclass(frozen=True)
 class Steps:
-    """n steps as an actor saw them; goals and behaviour are what held while they were taken."""
+    """n steps as an actor saw them; goals are those they were taken for."""
 
     state: Shaped[np.ndarray, "n F"]
     t: Int[np.ndarray, "n"]  # steps before it in its episode
     goals: Int[np.ndarray, "n H"]  # each human's
     joint: Int[np.ndarray, "n N"]  # each agent's action
-    human_prob: Float32[np.ndarray, "n H"]  # of each human's action, before it was known whether it changes its goal
+    human_prob: Float32[
+        np.ndarray, "n H"
+    ]  # of each human's action, by the goal it had before and those it might change to
     robot_prob: Float32[np.ndarray, "n"]  # of the robots' joint action, exploration included
     next_state: Shaped[np.ndarray, "n F"]
 
