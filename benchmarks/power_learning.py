@@ -56,7 +56,7 @@ def trained(world: str, preset: str, seed: int) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder)
     took = {"seconds": round(time.perf_counter() - start, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
-    return {"world": world, "preset": preset, "seed": seed, "states": states, **took, "curve": curve}
+    return {"world": world, "preset": preset, "seed": seed, "states": states, **took, "cpu": cpu_name(), "curve": curve}
 
 
 def settings(world: str, preset: str, seed: int) -> Phase2Config:
@@ -76,7 +76,7 @@ def plain(config: Phase2Config) -> dict[str, Any]:
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     presets = sorted({run["preset"] for run in runs})
     return {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "threads": 1},  # the last run's
         "torch": torch.__version__,
         "settings": {preset: setting(preset) for preset in presets},
         "final": [row(run) for run in runs],
@@ -89,7 +89,7 @@ def row(run: dict[str, Any]) -> dict[str, Any]:
     last = run["curve"][-1]
     names = ("share", "v_h_e/relative_mean", "x_h/relative_mean", "q_r/relative_mean", "log_q_r/mean", "pi_r/tv_mean")
     picked = {name: last[name] for name in (*names, "pi_r/tv_occupancy", "v_h_e/max", "x_h/max", "log_q_r/max")}
-    known = ("world", "preset", "seed", "states", "seconds", "cpu_seconds")
+    known = ("world", "preset", "seed", "states", "seconds", "cpu_seconds", "cpu")
     return {**{name: run[name] for name in known}, "steps": last["step"], "updates": last["updates"], **picked}
 
 
