@@ -47,8 +47,8 @@ Robot = Callable[[np.ndarray, int], np.ndarray]  # states (n, F), steps so far -
 
 def settings(world: str, seed: int) -> Phase2Config:
     config = replace(PRESETS["sampled"].config(), world=world, seed=seed, save_freq=10**9, compile=True)
-    if world == POINT_MASS:  # nobody can say what the robot's worst would be; one step of the gate is worth very little
-        return replace(config, human_prior="learned", params=replace(config.params, robot_belief="mean", beta_r=300.0))
+    if world == POINT_MASS:  # nobody can say what the robot's worst would be
+        return replace(config, human_prior="learned", params=replace(config.params, robot_belief="mean"))
     return config
 
 

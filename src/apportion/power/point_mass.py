@@ -3,7 +3,7 @@
 The rooms are the squares [0, 1) x [0, 1] and [1, 2] x [0, 1]. A human pushes itself in one of four directions; drag,
 and a gust drawn anew at each step, do the rest. The wall at x = 1 has a gate in its middle, GAP wide when it is all
 open. Who crosses x = 1 within the opening that the gate had before the step is let through; anybody else stops at the
-wall. The gate falls shut by itself. Humans do not hinder one another.
+wall. The gate falls shut by itself. Humans do not hinder one another; what they may want is to be in one of the rooms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ PUSH, DRAG, GUST = 0.12, 0.6, 0.02  # velocity gained by a push; share of veloci
 FASTEST = (PUSH + GUST) / (1 - DRAG)  # no velocity is larger: the limit of v <- DRAG v + PUSH + GUST
 WIND = 0.35  # opening: wound in one step, up to half more or less by chance
 FALL = 0.1  # lost in one step, unless wound up
-TILES = 4, 2  # goals along x and y; they cover both rooms
 _PER_HUMAN = 4  # fields: x, y and their velocities
 _DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
 _HUMAN_ACTIONS = ("still", "east", "west", "south", "north")
@@ -39,7 +38,7 @@ class PointMass:
     humans, robots = (0, 1), (2,)
     actions = (_HUMAN_ACTIONS, _HUMAN_ACTIONS, _ROBOT_ACTIONS)
     still = (0, 0, 0)
-    goals = tuple(f"tile {i},{j}" for i in range(TILES[0]) for j in range(TILES[1]))
+    goals = ("west room", "east room")
     enumerable = False
 
     def __init__(self, horizon: int | None = 20):
@@ -88,11 +87,9 @@ class PointMass:
         return np.zeros(len(states), bool)
 
     def attained(self, states: Shaped[np.ndarray, "n F"]) -> Bool[np.ndarray, "n H G"]:
-        """On which tile each human is: on exactly one."""
-        at = self._split(states)[0][..., :2]
-        column = np.clip((at[..., 0] * TILES[0] / WIDTH).astype(np.int64), 0, TILES[0] - 1)
-        row = np.clip((at[..., 1] * TILES[1] / HEIGHT).astype(np.int64), 0, TILES[1] - 1)
-        return (column * TILES[1] + row)[..., None] == np.arange(len(self.goals))
+        """In which room each human is: in exactly one."""
+        east = self._split(states)[0][..., 0] >= WALL
+        return np.stack([~east, east], -1)
 
     def encode(self, states: Shaped[np.ndarray, "n F"]) -> Float32[np.ndarray, "n E"]:
         """Positions, velocities and the opening, each in [-1, 1], and in which room each human is."""
@@ -137,7 +134,7 @@ class PointMass:
         bodies, opening = self._split(state[None])
         half, edge, thick = GAP * float(opening[0]) / 2, 0.06, 0.03
         middle = HEIGHT / 2
-        shapes = [box(edge + WIDTH * i / 4, edge + j / 2, 0.5, 0.5, _tile(i + j)) for i in range(4) for j in range(2)]
+        shapes = [box(edge + i * WALL, edge, WALL, HEIGHT, color) for i, color in enumerate(("#f2f2ee", "#e4e4de"))]
         shapes.append(box(edge, edge, WIDTH, HEIGHT, "", "#333333", thick))
         wall, leaf, left = middle - GAP / 2, GAP / 2 - half, edge + WALL - thick / 2
         shapes += [box(left, edge + top, thick, wall, "#333333") for top in (0.0, middle + GAP / 2)]
@@ -147,10 +144,6 @@ class PointMass:
             shapes.append(stroke([(x, y), (x + vx, y + vy)], mixed(color, "#000000", 0.4), 0.015))
             shapes.append(disc(x, y, 0.04, color, "#222222", 0.01))
         return pixels(shapes, WIDTH + 2 * edge, HEIGHT + 2 * edge, 200, "#ffffff")
-
-
-def _tile(number: int) -> str:
-    return ("#f2f2ee", "#e4e4de")[number % 2]
 
 
 def _moved(at: np.ndarray, velocity: np.ndarray, opening: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
