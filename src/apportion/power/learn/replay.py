@@ -19,9 +19,7 @@ class Steps:
     t: Int[np.ndarray, "n"]  # steps before it in its episode
     goals: Int[np.ndarray, "n H"]  # each human's
     joint: Int[np.ndarray, "n N"]  # each agent's action
-    human_prob: Float32[
-        np.ndarray, "n H"
-    ]  # of each human's action, by the goal it had before and those it might change to
+    human_prob: Float32[np.ndarray, "n H"]  # of each human's action, before it was known whether its goal changes
     robot_prob: Float32[np.ndarray, "n"]  # of the robots' joint action, exploration included
     next_state: Shaped[np.ndarray, "n F"]
 
