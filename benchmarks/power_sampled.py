@@ -7,7 +7,7 @@ is small enough to be solved. The learner is shown nothing of that but what peop
 are held against the exact solution, as in power_learning.py. The point masses move in a continuum of states. There
 robots are simulated: people follow the run's own prior, each for each of their goals (the others do what people do of
 whom nobody knows the goal), and how often they come to it, discounted, is V_h^e of that robot. From it follow X_h, U_r
-and, over simulated episodes, V_r; that X_h comes from few of them makes V_r about .3 % too low, for all robots alike.
+and, over simulated episodes, V_r; that X_h comes from few of them makes V_r a little too low, for all robots alike.
 So the learned robot is put beside others, and the learned values beside the simulated ones. Seeds are 0, 1, ...; no run
 is left out. Writes docs/results/power-sampled.json after every run.
 """

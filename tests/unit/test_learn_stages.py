@@ -97,6 +97,7 @@ def test_the_replay_is_cleared_at_both_ends_of_the_ramp_and_nowhere_else():
         ({"targets": "sampled", "q_r_output": "z"}, "--q-r-output log or softplus"),
         ({"num_episodes": 10}, "give more --num-episodes"),
         ({"lockstep": True}, "add it"),
+        ({"use_async": True, "num_actors": 2, "num_envs": 64}, "--max-lead 1000 is less than"),
         ({"actors": "auto"}, "--actors is a setting of --async"),
         ({"batch_size": 0}, "--batch-size 0: it must be at least 1"),
         ({"dropout": 1.0}, "--dropout 1.0"),

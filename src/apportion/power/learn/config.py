@@ -196,7 +196,7 @@ def _check_together(config: Phase2Config) -> None:
             f"the stages before full training take {ramped}: give more --num-episodes"
         )
     each = config.num_envs * config.round_steps
-    if config.use_async and not config.lockstep and each > config.max_lead:
+    if config.use_async and not config.lockstep and config.num_actors > 1 and each > config.max_lead:
         raise UserError(
             f"--max-lead {config.max_lead} is less than what an actor does at a time, {each} steps (--num-envs times "
             f"--actor-steps): all but one would wait; give {2 * config.num_actors * each}"

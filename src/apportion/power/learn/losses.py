@@ -59,11 +59,10 @@ def q_loss(
     """
     if output == "log":
         target = target.clamp(max=-math.exp(-BOUND))  # nearer to 0, as at the end, no prediction comes
-    if output == "log" and sampled:
-        ratio = target / prediction
-        each = ratio - 1 - torch.log(ratio)
-        return each.mean() if weight is None else (weight * each).mean()
-    if output == "log":
+        if sampled:
+            ratio = target / prediction
+            each = ratio - 1 - torch.log(ratio)
+            return each.mean() if weight is None else (weight * each).mean()
         error = torch.log(-prediction) - torch.log(-target)
         mean = error.mean(1, keepdim=True)
         squares = mean.square() + difference_weight * (error - mean).square()
