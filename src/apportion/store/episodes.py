@@ -37,7 +37,7 @@ class EpisodeStore:
 
     def __init__(self, capacity: int, spec: Spec, device: torch.device | str = "cpu", ring: ObsRing | None = None):
         if capacity < 2:
-            raise UserError(f"--buffer-size {capacity} holds no episode: one step takes 2 observations, give it more")
+            raise UserError(f"buffer size {capacity} holds no episode: one step takes 2 observations, give it more")
         self.capacity, self.spec, self.device, self.ring = capacity, spec, torch.device(device), ring
         self._size = capacity if ring is None else ring.size  # rows there are
         self.obs = self._column(spec.obs_dtype, *spec.obs_shape) if ring is None else torch.from_numpy(ring.obs)
@@ -158,8 +158,8 @@ class EpisodeStore:
         length = episode.length
         if length + 1 > self.capacity:
             raise UserError(
-                f"an episode of {length} steps takes {length + 1} observations and --buffer-size is {self.capacity}: "
-                f"give --buffer-size at least {length + 1}"
+                f"an episode of {length} steps takes {length + 1} observations and the buffer size is {self.capacity}: "
+                f"give it at least {length + 1}"
             )
         for name, values, shape in (
             ("obs", episode.obs, (length + 1, *self.spec.obs_shape)),
