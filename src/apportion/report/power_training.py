@@ -120,8 +120,7 @@ def _section(world: str, groups: Sequence[Group], album: Album) -> str:
         _multiples(world, groups, album, bands, "schedules", SCHEDULES, told, metric_values),
         _multiples(world, groups, album, bands, "losses", LOSSES, "Mean of the training steps since the line before.",
                    metric_values, log=True),
-        _multiples(world, groups, album, bands, "values", VALUES, "Over the batches that were learned from.",
-                   metric_values),
+        _multiples(world, groups, album, bands, "values", VALUES, _batches(groups), metric_values),
     ]  # fmt: skip
     return "".join([
         _results(groups), *notes, _share(world, groups, album, bands, told), _errors(world, groups, album, bands),
@@ -189,6 +188,13 @@ def _notes(g: Group) -> list[str]:
         if run.info.get("resume") == "approximate":
             notes.append(f"{who}: resumed approximately, since its actors ran ahead of the learner")
     return notes
+
+
+def _batches(groups: Sequence[Group]) -> str:
+    """The caption of values, whose means depend on which states the batches had."""
+    backward = any(_config(run).replay == "backward" for g in groups for run in g.runs)
+    waves = ", each of one time: from the last step to the first and again, hence the waves" if backward else ""
+    return f"Means over the batches that were learned from{waves}."
 
 
 def _share(world: str, groups: Sequence[Group], album: Album, bands: list[plots.Band], told: str) -> str:
