@@ -111,8 +111,16 @@ def test_what_is_missing_is_said(runs, tmp_path):
 def test_runs_with_other_settings_are_rows_of_their_own_and_their_stages_are_not_mixed(runs, tmp_path, short):
     found = [copied(runs / "seed_0", tmp_path / str(n), warmup_v_h_e_steps=n) for n in (100, 200)]
     text = write_training_report(found, tmp_path).read_text()
-    assert cells(text)[0] == "tables, warmup_v_h_e_steps=100" and cells(text, 1)[0] == "tables, warmup_v_h_e_steps=200"
+    assert cells(text)[0] == "warmup_v_h_e_steps=100" and cells(text, 1)[0] == "warmup_v_h_e_steps=200"
+    assert "Human power, learned by tables: 2 runs" in text
     assert "stages differ" in text and "beta_r grows" not in text
+
+
+def test_two_runs_of_one_seed_are_no_two_seeds(runs, tmp_path, short):
+    found = [copied(runs / "seed_0", tmp_path / name) for name in ("a", "b")]
+    text = write_training_report(found, tmp_path).read_text()
+    assert cells(text)[1] == "1"
+    assert f"{found[1]} is left out: it has the settings and the seed of {found[0]}" in text
 
 
 def test_a_setting_that_an_earlier_version_did_not_have_is_at_its_default(runs, tmp_path, short):
@@ -151,7 +159,7 @@ def test_both_verbs_write_it(runs, tmp_path, capsys, short):
         out = tmp_path / f"{len(words)}.html"
         assert main([*words, str(run), "--out", str(out)]) == 0
         assert f"report: {out}" in capsys.readouterr().out
-        assert "Human power, learned: 1 run of" in out.read_text()
+        assert "Human power, learned by tables: 1 run of" in out.read_text()
 
 
 def test_runs_of_several_kinds_are_refused_in_one_line(runs, tmp_path, capsys):

@@ -174,9 +174,6 @@ def _notes(g: Group) -> list[str]:
         notes.append(
             f"{name}: its seeds were last evaluated at steps {steps}; curve and result end with the first of them"
         )
-    seeds = [run.seed for run in g.runs]
-    if twice := ", ".join(str(s) for s in sorted({s for s in seeds if seeds.count(s) > 1})):
-        notes.append(f"{name}: seed {twice} is there more than once; the interval takes the runs for independent ones")
     return notes
 
 

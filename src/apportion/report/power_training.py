@@ -67,7 +67,7 @@ def write_training_report(runs: Sequence[Path], out: Path) -> Path:
     """
     page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
     found = [_read(path) for path in dict.fromkeys(p.resolve() for path in runs for p in find(path))]
-    groups = group(found, _name, _SKIP)
+    groups = _distinct(group(found, _name, _SKIP))
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,6 +91,14 @@ def _name(run: Run) -> tuple[str, str]:
     return world, _TABLES[config.estimators]
 
 
+def _distinct(groups: list[Group]) -> list[Group]:
+    """The groups, without what the labels of all of them begin with."""
+    heads = {g.label.partition(", ")[0] for g in groups}
+    if len(heads) > 1 or not all(", " in g.label for g in groups):
+        return groups
+    return [replace(g, label=g.label.partition(", ")[2]) for g in groups]
+
+
 def _config(run: Run) -> Phase2Config:
     try:
         return from_json(Phase2Config, run.config)
@@ -105,9 +113,10 @@ def _page(groups: Sequence[Group], album: Album) -> str:
         body += [f"<h2>{escape(world)}</h2>\n"] if len(worlds) > 1 else []
         body.append(_section(world, [g for g in groups if g.env == world], album))
     title, many = ", ".join(worlds), counted(sum(len(g.runs) for g in groups), "run")
-    return f"""{opening(f"{title}: apportion power report", CSS)}<body>
+    by = " and ".join(dict.fromkeys(_name(run)[1] for g in groups for run in g.runs))
+    return f"""{opening(f"{title}: apportion report", CSS)}<body>
 <h1>{escape(title)}</h1>
-<p class="faint">Human power, learned: {many} of <code>apportion power train</code>.</p>
+<p class="faint">Human power, learned by {by}: {many} of <code>apportion power train</code>.</p>
 {"".join(body)}{settings_section(groups)}{versions_section(groups)}
 </body></html>
 """
@@ -215,7 +224,8 @@ def _share(world: str, groups: Sequence[Group], album: Album, bands: list[plots.
     )
     caption = (
         "Exact V_r of the learned policy at the start, on the way from the uniform policy's (0) to the solution's (1). "
-        f"The solution is soft: a greedier policy can come to more than 1. {told}"
+        "It is what the networks or tables say with beta_r at its final value, also while the schedule's is lower. The "
+        f"solution is soft: a sharper policy can come to more than 1. {told}"
     )
     return album.show(fig, f"{world} share", f"Share of the optimum on {world}", caption)
 
@@ -276,7 +286,8 @@ def _episode(groups: Sequence[Group], album: Album) -> str:
     from apportion.power.learn.play import as_shown, play
 
     try:
-        opened = open_trained(run.path)
+        passed_over: list[str] = []
+        opened = open_trained(run.path, warn=passed_over.append)
         played = play(opened, steps=min(opened.world.horizon or ENDLESS, _LONGEST), greedy=True)
         place = album.page.with_name(f"{album.page.stem}-{slug(groups[0].env)}-episode.gif")
         film = write_film(*as_shown(opened.world, played.course), place)
@@ -291,5 +302,6 @@ def _episode(groups: Sequence[Group], album: Album) -> str:
         f"{pretty(groups[0].label)}, seed {run.seed}, after {opened.step:,} steps; the robot takes its most probable "
         f"actions, people act by the run's own prior. Below: their power as learned ({told})."
     )
+    caption += "".join(f" {line[0].upper()}{line[1:]}." for line in passed_over)
     image = f'<img alt="An episode of the learned policy" src="data:image/gif;base64,{data}" style="max-width: 34rem">'
     return f"{heading}<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n{hint}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,12 +168,12 @@ def find(path: Path) -> list[Path]:
     if (path / "config.json").is_file():
         return [path]
     if not path.exists():
-        raise UserError(f"{path} does not exist: give the directory of a run, as `apportion train` printed it")
+        raise UserError(f"{path} does not exist: give the directory of a run, as it was printed when the run began")
     inside = {file.parent for file in path.glob("*/config.json")}
     inside |= {file.parent for file in path.glob("*/*/config.json") if file.parents[1] not in inside}
     if not inside:
         raise UserError(
-            f"{path} is no run and holds none (there is no config.json): give the directory that `apportion train` made"
+            f"{path} is no run and holds none (there is no config.json): give the directory that a run printed"
         )
     return sorted(inside, key=lambda p: (p.parent, len(p.name), p.name))
 
@@ -239,10 +239,24 @@ def group(
             k for k in dict.fromkeys(k for f in flats for k in f) if any(f.get(k) != flats[0].get(k) for f in flats)
         ]
         for settings, members in zip(flats, variants.values(), strict=True):
-            extra = ", ".join(f"{k.split('.')[-1]}={settings.get(k)}" for k in differing)
-            ordered = tuple(sorted(members, key=lambda r: r.seed))
-            groups.append(Group(env, f"{label}, {extra}" if extra else label, ordered))
+            extra = ", ".join(f"{k.split('.')[-1]}={_short(settings.get(k))}" for k in differing)
+            groups.append(Group(env, f"{label}, {extra}" if extra else label, _each_seed_once(members)))
     return groups
+
+
+def _each_seed_once(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """In order of seeds; of several runs of one seed, which are no independent samples, the one that got furthest."""
+    kept: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.seed, -run.step)):
+        first = kept.setdefault(run.seed, run)
+        if first is not run:
+            note = f"{run.path} is left out: it has the settings and the seed of {first.path}"
+            kept[run.seed] = replace(first, notes=(*first.notes, note))
+    return tuple(kept.values())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def flat(tree: Row, prefix: str = "", skip: Set[str] = frozenset()) -> Row:
