@@ -31,7 +31,7 @@ Per-step rewards where the environment gives none.
   data VERB PATH             robot demonstrations: inspect, doctor, convert, features
   audit RUN                  judge a fitted reward on episodes that it did not learn from
   label --model RUN ...      write a fitted reward into a copy of the data, in its own format
-  power VERB WORLD           human power, exactly: solve, evaluate, compare, query, worlds, report
+  power VERB WORLD           human power: solve, evaluate, compare, query, worlds, report, train, play
 
   apportion VERB --help      the flags of one verb
   apportion --version
@@ -280,13 +280,18 @@ def _demo(argv: list[str]) -> int:
 def _presets(argv: list[str]) -> int:
     from apportion.flags import Parser
 
-    Parser("apportion presets", "List the named settings of apportion train and fit.").parse(argv)
+    Parser("apportion presets", "List the named settings of apportion train, fit and power train.").parse(argv)
     from apportion.presets import FIT_PRESETS, PRESETS
 
     for name, preset in PRESETS.items():
         print(f"{name:<20} {preset.about}")
     print("\nof apportion fit:")
     for name, preset in FIT_PRESETS.items():
+        print(f"{name:<20} {preset.about}")
+    from apportion.power.learn.presets import PRESETS as POWER_PRESETS
+
+    print("\nof apportion power train WORLD, by --preset:")
+    for name, preset in POWER_PRESETS.items():
         print(f"{name:<20} {preset.about}")
     return 0
 

@@ -202,7 +202,9 @@ def walk(argv: Sequence[str], hints: dict[str, Any], prog: str) -> dict[str, lis
     while rest:
         word, equals, value = rest.pop(0).partition("=")
         if not word.startswith("--"):
-            raise UserError(f"unexpected argument {word!r}: a preset comes first, everything else is --flag value")
+            raise UserError(
+                f"unexpected argument {word!r}: after what comes first all is --flag value (see {prog} --help)"
+            )
         name = word[2:].replace("-", "_")
         switched_off = name not in hints and name.startswith("no_") and hints.get(name[3:]) is bool
         name = name[3:] if switched_off else name

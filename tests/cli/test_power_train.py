@@ -78,6 +78,15 @@ def test_one_policy_learns_a_folder_of_worlds_and_is_tested_on_others(tmp_path):
         (["trivial", "--num-episodes", "10"], "give more --num-episodes"),
         (["trivial", "--world", "x"], "--world is not a flag"),
         (["trivial", "--lockstep"], "is a setting of --async"),
+        (["trivial", "--log", "nonesuch"], "--log nonesuch is unknown"),
+        (["trivial", "--xi", "0"], "xi 0 is out of range"),
+        (["trivial", "freeing"], "unexpected argument 'freeing': after what comes first"),
+        (["trivial", "--preset", "lookup", "--dropout", "0.2"], "--dropout is a setting of networks"),
+        (["trivial", "--lr-lookup", "0.5"], "--lr-lookup is a setting of tables"),
+        (["trivial", "--prior-steps", "9"], "--prior-steps is a setting of --human-prior learned"),
+        (["trivial", "--max-lead", "9"], "--max-lead is a setting of actors that run ahead"),
+        (["trivial", "--async=4"], "it is a switch"),
+        (["trivial", "--preset", "lookup", "--held-out", "0.5"], "--held-out is for networks"),
     ],
 )
 def test_a_slip_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, words, says):
@@ -106,8 +115,112 @@ def test_long_training_of_networks_is_compiled_by_itself(monkeypatch, words, com
 def test_a_run_is_not_overwritten(tmp_path, capsys):
     assert _run(tmp_path, "trivial", *TABLES, "--check", "never") == 0
     assert _run(tmp_path, "trivial", *TABLES, "--check", "never") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "holds a run already: another --name" in capsys.readouterr().err
     assert main(["resume", str(tmp_path / "run")]) == 0
+
+
+def test_a_run_that_stopped_before_its_first_step_makes_room_for_the_corrected_one(tmp_path, capsys):
+    assert _run(tmp_path, "trivial", *TABLES, "--check", "exact", "--check-states", "5") == 2
+    assert "allow more (--check-states)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "world.json").exists()
+    assert _run(tmp_path, "trivial", *TABLES, "--check", "never") == 0
+
+
+def test_async_is_short_for_use_async():
+    assert parse(["trivial", "--async"])[1].use_async
+    assert parse(["trivial", "--async=True"])[1].use_async
+    assert not parse(["trivial", "--async", "--no-async"])[1].use_async
+
+
+def test_lockstep_changes_nothing_but_where_actors_run():
+    here, there = parse(["trivial"])[1], parse(["trivial", "--async", "--lockstep"])[1]
+    assert here.round_steps == there.round_steps == 1
+    assert parse(["trivial", "--async"])[1].round_steps == 16
+
+
+OWN = """
+import numpy as np
+from apportion.power.grid.world import load_world
+
+class World:
+    calls = 0
+
+    def __init__(self):
+        self.inner = load_world("trivial").with_horizon(5)
+        for name in ("name", "agents", "humans", "robots", "actions", "still", "goals", "goal_weights", "horizon",
+                     "enumerable", "initial", "transitions", "successors", "sample", "terminal", "attained", "encode",
+                     "describe", "parse", "render"):
+            if not hasattr(type(self), name):
+                setattr(self, name, getattr(self.inner, name))
+
+class Late(World):
+    def sample(self, states, joints, noise):
+        self.calls += 1
+        if self.calls > 3:
+            raise ZeroDivisionError("boom")
+        return self.inner.sample(states, joints, noise)
+
+class Wide(World):
+    def sample(self, states, joints, noise):
+        return np.zeros((len(states), 99), np.int16)
+
+class Few(World):
+    def attained(self, states):
+        return self.inner.attained(states)[:, :, 1:]
+
+class Double(World):
+    def encode(self, states):
+        return self.inner.encode(states).astype(np.float64)
+
+class Heavy(World):
+    def successors(self, states, joints):
+        found = self.inner.successors(states, joints)
+        return found._replace(probs=2 * found.probs)
+
+class People:  # in NumPy's own precision
+    def __init__(self, world, params):
+        self.shape = len(world.humans), len(world.goals), len(world.actions[world.humans[0]])
+
+    def __call__(self, states, t):
+        return np.full((len(states), *self.shape), 1 / self.shape[-1])
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module name that is new for each test."""
+    name = f"own_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("world", "says"),
+    [
+        ("Late", "Late.sample (own_"),
+        ("Late", "raised ZeroDivisionError: boom"),
+        ("Wide", "sample gives int16 of shape (1, 99) for one state; wanted is shape"),
+        ("Few", "attained gives bool of shape"),
+        ("Double", "encode gives float64"),
+        ("Heavy", "probabilities whose sum is 2, not 1"),
+    ],
+)
+def test_a_fault_in_ones_own_world_is_one_line_that_says_where(tmp_path, own, capsys, world, says):
+    assert _run(tmp_path, f"{own}:{world}", *TABLES[2:], "--check", "never", "--human-prior", "shortest-path") == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("apportion: ") and says in error[-1]
+    assert "Traceback" not in " ".join(error)
+
+
+def test_a_prior_of_ones_own_may_be_in_double_precision(tmp_path, own):
+    assert _run(tmp_path, f"{own}:World", *TABLES[2:], "--check", "never", "--human-prior", f"{own}:People") == 0
 
 
 def test_a_value_that_is_no_number_stops_the_run_with_network_stage_and_step_named():

@@ -105,6 +105,18 @@ def test_a_dry_run_shows_every_command_line(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("command: power train trivial\nvary: {xi: [2, 0]}", "xi 0 is out of range"),
+        ("command: power train trival\nseeds: [0]", "there is no world 'trival'"),
+    ],
+)
+def test_a_value_that_a_run_would_refuse_is_refused_before_any_begins(tmp_path, capsys, text, says):
+    assert main(["sweep", str(file(tmp_path, text)), "--dry-run"]) == 2
+    assert says in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------- the directory
 
 

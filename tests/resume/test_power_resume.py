@@ -13,10 +13,15 @@ import pytest
 import torch
 
 from apportion.power.learn.config import Phase2Config
+from apportion.power.learn.priors import make_prior
+from apportion.power.learn.worlds import open_kept
 from apportion.run import checkpoint
 from apportion.run.metrics import read_lines
 from apportion.run.rundir import RunDir
+from apportion.train.actors import build, make_crew
 from apportion.train.power import resume, train_power
+from apportion.train.workers import WorkerLost
+from apportion.types import UserError
 
 SHORT = Phase2Config(
     world="trivial",
@@ -197,6 +202,37 @@ def test_a_killed_run_goes_on(tmp_path, flags):
         process.kill()
     assert process.returncode == 130 and "apportion resume" in out
     assert not json.loads((run / "run.json").read_text())["finished"]
+
+
+class _Dying:
+    """Two workers, one of which is lost whenever it is asked."""
+
+    count = 2
+
+    def __init__(self):
+        self.specs = []
+
+    def restart(self, i, spec):
+        self.specs.append((i, spec))
+
+
+def test_what_a_lost_actor_had_counted_is_not_lost_and_a_fault_is_shown_whole_once(monkeypatch):
+    workers, said = _Dying(), []
+    monkeypatch.setattr("apportion.train.actors.processes", lambda *args, **kwargs: workers)
+    config = replace(SHORT, use_async=True, num_actors=2, human_prior="shortest-path")
+    world, kept = open_kept(config)
+    prior = make_prior("shortest-path", world, config.params, steps=0, seed=0, say=print)
+    crew = make_crew(world, kept, prior, config, [{"episodes": 5}, {"episodes": 7}], said.append)
+    assert crew.episodes() == 12
+    fault = "Traceback\n  File a\nValueError: boom\n"
+    for _ in range(2):
+        crew._replace(WorkerLost(1, fault))
+    with pytest.raises(UserError, match=r"actor 1 was lost 3 times in a row; the last time: ValueError: boom$"):
+        crew._replace(WorkerLost(1, fault))
+    assert [line.count("\n") for line in said] == [2, 0]
+    assert crew.episodes() == 12
+    (i, spec), *_ = workers.specs
+    assert i == 1 and build(spec).actor.episodes == 7
 
 
 @pytest.mark.long

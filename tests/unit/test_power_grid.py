@@ -99,7 +99,7 @@ def test_orientations(orientations, dirs):
 
 def test_orientations_that_make_no_sense():
     assert refusal(orientations=["x"]) == "w: orientations entry 1: e, s, w, n or 0 to 3 is needed, not 'x'"
-    assert "the last 1 do nothing" in world(orientations=["e", "e", "s"]).settings.warnings[0]
+    assert "agents: 2; those beyond change nothing" in world(orientations=["e", "e", "s"]).settings.warnings[0]
 
 
 @pytest.mark.parametrize(

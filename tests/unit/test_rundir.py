@@ -55,7 +55,7 @@ def test_an_existing_run_is_never_written_over(tmp_path):
     run = create(tmp_path / "one")
     checkpoint.save(run.checkpoints, 5, {}, {}, keep=1)
     before = run.run_file.read_bytes()
-    with pytest.raises(UserError, match=r"apportion resume .*one.* another --name"):
+    with pytest.raises(UserError, match=r"another --name .*apportion resume .*one"):
         create(tmp_path / "one")
     assert run.run_file.read_bytes() == before
 

@@ -53,7 +53,7 @@ def test_the_oldest_whole_episodes_make_place_and_numbers_are_never_reused():
 def test_an_episode_that_can_never_fit_is_a_clear_error_and_changes_nothing():
     store = EpisodeStore(5, SPEC)
     store.add(episode(2))
-    with pytest.raises(UserError, match="buffer size is .*: give it at least 6"):
+    with pytest.raises(UserError, match="give it at least 6"):
         store.add(episode(5))
     assert store.n_episodes == 1
 

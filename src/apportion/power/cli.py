@@ -18,7 +18,7 @@ What people can do: the robot policy that keeps humans able, exactly in worlds s
   query WORLD --states FILE   exact values of described states; --compare holds them against those in FILE
   worlds                      pictures of the worlds that come with this package
   report RUN                  a page that steps through what happens
-  train WORLD                 learn the policy of a world too large to solve; --preset lookup|quick
+  train WORLD                 learn the policy of a world too large to solve; --preset lookup|quick|sampled
   play RUN                    one episode of a learned policy, in words; --film for a film with everybody's power
 
   apportion power VERB --help the flags of one verb

@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     found = {word: policy, UNIFORM: worst, SOLVED: best}
     told = as_json(world, policy, seconds) | {"policy": word, "run": str(folder)}
     told["share"] = share(policy, worst, best)
+    told["horizon"], told["other_parameters"] = compiled.horizon, given
     told["V_r"] = {name: float(solution.at(0).v[0]) for name, solution in found.items()}
     if options.json:
         print(json.dumps(told))
@@ -81,7 +82,10 @@ def _show(world: World, found: dict[str, Solution], told: dict[str, Any]) -> Non
     share_ = "not defined here: the solution is worth as much as acting at random"
     if told["share"] is not None:
         share_ = f"{told['share']:.4f} of what the solution gains over acting at random"
-    print(f"\nat the start of {world.name}; share {share_}")
+    print(f"\nat the start of {world.name}, horizon {told['horizon'] or 'none'}; share {share_}")
+    if told["other_parameters"]:
+        others = ", ".join(f"{name} {value}" for name, value in told["other_parameters"].items())
+        print(f"given here, whatever the policy was made for: {others}")
     for name, solution in found.items():
         if "statement" in solution.record:
             print(f"{name}: {solution.record['statement']}")

@@ -17,6 +17,7 @@ import tyro
 from apportion.flags import spell, typed, walk
 from apportion.power.compiled import Compiled
 from apportion.power.memory import GIB
+from apportion.power.own import own_faults
 from apportion.power.params import PowerParams, check, parse_values
 from apportion.power.runs import open_world, refuse_place, run_folder
 from apportion.power.solve import Progress
@@ -124,7 +125,8 @@ def prepare(source: str, options: Options) -> tuple[World, Compiled, float]:
     check_device(options.device)
     world, started = open_world(source, horizon_of(options.horizon)), time.perf_counter()
     cache = None if options.cache == "none" else Path(options.cache or cache_home() / "power").expanduser()
-    compiled = compile_world(world, cache, max_states=options.max_states, memory_limit=options.limit)
+    with own_faults(source):
+        compiled = compile_world(world, cache, max_states=options.max_states, memory_limit=options.limit)
     return world, compiled, time.perf_counter() - started
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apportion.flags import Parser
+from apportion.power.own import own_faults
 from apportion.power.rollout import ENDLESS, robot_action_names
 from apportion.power.world import World
 from apportion.types import UserError
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     from apportion.power.learn.play import as_shown, play
     from apportion.run.rundir import RunDir
 
-    run = open_trained(args.run, RunDir.open(args.run).checkpoint(args.checkpoint))
+    run = open_trained(args.run, RunDir.open(args.run).checkpoint(args.checkpoint), _warn)
     if args.held_out:
         unseen = unseen_of(args.run)
         if unseen is None:
@@ -43,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
         run = replace(run, world=unseen)
     if args.steps and run.world.horizon is not None and args.steps > run.world.horizon:
         print(f"--steps {args.steps}: this world ends after {run.world.horizon}", file=sys.stderr)
-    played = play(run, args.seed, args.steps, greedy=args.greedy)
+    with own_faults(run.config.world, run.config.human_prior):
+        played = play(run, args.seed, args.steps, greedy=args.greedy)
     world, course = as_shown(run.world, played.course)
     told = as_json(run, world, played)
     if film is not None:
@@ -132,6 +134,10 @@ def _show(run: Opened, world: World, told: dict[str, Any]) -> None:
         print(f"power of {name}: {bits[0]:+.3f} bits at first, {bits.max():+.3f} at most, {mean}")
     if "film" in told:
         print(f"film: {told['film']}")
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _goal_words(world: World) -> dict[str, str]:

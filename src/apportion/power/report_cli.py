@@ -74,6 +74,9 @@ def trained(argv: Sequence[str]) -> int:
     parser = Parser("apportion power report", about)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones over several")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the first RUN)")
+    for word in argv:
+        if word.partition("=")[0] in ("--film", "--pictures", "--courses", "--seed", "--steps"):
+            raise UserError(f"{word} is for runs of apportion power solve; others: apportion power play RUN --film")
     args = parser.parse(argv)
     from apportion.report.power_training import write_training_report
 

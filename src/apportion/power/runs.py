@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from apportion.power.own import own_world
 from apportion.power.solution import RECORD, WORLD, Solution
 from apportion.power.world import World
 from apportion.run.files import write_json
@@ -32,7 +32,7 @@ def open_world(source: str, horizon: int | str | None = None) -> World:
     if source.endswith(".py"):
         raise UserError(f"{source} is Python: a class of your own is given as {Path(source).stem}:Class")
     own = ":" in source and not Path(source).exists()
-    return with_horizon(_own_world(source) if own else load_world(source), horizon)
+    return with_horizon(own_world(source) if own else load_world(source), horizon)
 
 
 def with_horizon(world: World, horizon: int | str | None) -> World:
@@ -42,34 +42,6 @@ def with_horizon(world: World, horizon: int | str | None) -> World:
     if not hasattr(world, "with_horizon"):
         raise UserError(f"{world.name} has no with_horizon(steps): its number of steps is its own")
     return world.with_horizon(None if horizon == "none" else int(horizon))  # type: ignore[attr-defined]
-
-
-def own_class(source: str, flag: str = "") -> Any:
-    """The user's own `module:Class`. Raises UserError, one line that begins with `flag`, for whatever is wrong."""
-    module, _, name = source.partition(":")
-    if not (module and name):
-        raise UserError(f"{flag}{source}: give module:Class")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{flag}{source}: there is no module {error.name}") from None
-    except AttributeError:
-        raise UserError(f"{flag}{source}: {module} has no {name}") from None
-    except Exception as error:  # whatever the user's own file does wrong
-        raise UserError(f"{flag}{source} cannot be imported ({type(error).__name__}: {error})") from error
-
-
-def _own_world(source: str) -> World:
-    made = own_class(source)
-    try:
-        world = made()
-    except Exception as error:
-        raise UserError(f"{source}() fails ({type(error).__name__}: {error})") from error
-    wanted = [*World.__annotations__, *(x for x in vars(World) if not x.startswith("_"))]
-    missing = [x for x in wanted if not hasattr(world, x)]
-    if missing:
-        raise UserError(f"{source} is no World (power/world.py): it has no {', '.join(missing)}")
-    return world
 
 
 def run_folder(runs_dir: str, name: str) -> Path:
@@ -141,7 +113,7 @@ def _refuse_others(folder: Path) -> None:
 def remade(kept: dict[str, Any], horizon: int | None) -> World:
     """The world that `world_json` was made of, with so many steps."""
     if "source" in kept:
-        world = _own_world(kept["source"])
+        world = own_world(kept["source"])
     else:
         from apportion.power.grid.world import GridWorld
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ from apportion.power.runs import slug
 from apportion.types import UserError
 
 _PROG = "apportion power train"
+
+
+_OF_NETWORKS = (
+    "hidden", "shared_encoder", "goal_features", "dropout", "weight_decay", "q_r_output", "difference_weight",
+    "lr_v_h_e", "lr_x_h", "lr_u_r", "lr_q_r", "lr_v_r", "grad_clip", "reference_lr",
+)  # fmt: skip
+_OF_ASYNC = ("actor_sync_freq", "max_lead")
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,13 @@ def default_name(config: Phase2Config) -> str:
 
 def parse(argv: Sequence[str]) -> tuple[TrainOptions, Phase2Config]:
     """Raises UserError; `--help` prints and exits."""
-    words = ["--use-async" if word == "--async" else word for word in argv]
+    words = [re.sub(r"^--(no-)?async(?==|$)", r"--\1use-async", word) for word in argv]
     preset, words = _preset(words)
     default, hints = PRESETS[preset].config(), _hints()
     about = (
-        f"Learn a robot policy that keeps people able. --preset {' | '.join(PRESETS)} comes first ({preset}: "
-        f"{PRESETS[preset].about}). --async runs the actors in processes of their own."
+        f"Learn a robot policy that keeps people able. The defaults below are those of --preset {preset} "
+        f"({PRESETS[preset].about}); the others are {', '.join(name for name in PRESETS if name != preset)}, and "
+        "--preset NAME --help shows what they set. --async is short for --use-async."
     )
     if any(word in ("-h", "--help") for word in words):
         typed(["--help"], _Flags(TrainOptions(), default), f"{_PROG} WORLD", about)
@@ -74,7 +83,24 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, Phase2Config]:
         raise UserError(f"--world is not a flag: {_PROG} WORLD says which")
     args = [*spell(given, hints), "--world", words[0]]
     found = typed(args, _Flags(TrainOptions(), default), _PROG, about)
+    _refuse_idle(given, found.learner)
     return found.run, found.learner if "compile" in given else compile_if_it_pays(found.learner)
+
+
+def _refuse_idle(given: Iterable[str], config: Phase2Config) -> None:
+    """Raises UserError for a flag that would change nothing."""
+    for name in given:
+        flag = f"--{name.replace('_', '-')}"
+        if name in _OF_NETWORKS and config.estimators == "lookup":
+            raise UserError(f"{flag} is a setting of networks, and these are tables: leave it out")
+        if name == "held_out" and config.estimators == "lookup":
+            raise UserError("--held-out is for networks: tables know nothing of worlds that they were not trained in")
+        if name == "lr_lookup" and config.estimators != "lookup":
+            raise UserError(f"{flag} is a setting of tables, and these are networks: leave it out")
+        if name == "prior_steps" and config.human_prior != "learned":
+            raise UserError(f"{flag} is a setting of --human-prior learned, and this is {config.human_prior}")
+        if name in _OF_ASYNC and (not config.use_async or config.lockstep):
+            raise UserError(f"{flag} is a setting of actors that run ahead (--async without --lockstep): leave it out")
 
 
 def _preset(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -56,7 +56,7 @@ class Progress:
             self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2)
 
     def __enter__(self) -> Progress:
-        self._marks = deque([(self._clock(), self._step)])
+        self.begin()
         if self._live is not None:
             self._live.start()
         else:
@@ -81,6 +81,10 @@ class Progress:
         if self._live is None and values and due:
             self._printed = now
             self.message(self._line())
+
+    def begin(self) -> None:
+        """The speed counts from now on, without what was made ready before."""
+        self._marks = deque([(self._clock(), self._step)])
 
     def message(self, text: str) -> None:
         """One line of text, above the table."""

@@ -25,7 +25,7 @@ _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "apportion")
 _PART = r"(\.\d+-[0-9a-f]{8}\.tmp)?"  # what a killed run left half written (`run.files.replacing`)
 # what a run has made by its first checkpoint, as paths inside it
 _MADE_EARLY = re.compile(
-    rf"(config|run|split)\.json{_PART}|lock|(metrics|timing|evaluations)\.jsonl{_PART}"
+    rf"(config|run|split|world)\.json{_PART}|lock|(metrics|timing|evaluations)\.jsonl{_PART}"
     r"|checkpoints(/step_\d+\.tmp(/\w+\.(json|safetensors))?)?"
     rf"|replay(/episodes_\w+\.safetensors{_PART})?|credit(/step_\d+\.safetensors)?|events(/events\.out\.tfevents\.[^/]+)?"
     rf"|cache(/demos(\.tmp)?(/[\w.-]+\.(bin|json){_PART})?|/skipped\.json{_PART})?"
@@ -106,8 +106,8 @@ class RunDir:
             return
         if not self.came_to_nothing():
             raise UserError(
-                f"{self.path} holds a run already: `apportion resume {self.path}` goes on with it, "
-                "another --name starts a new one"
+                f"{self.path} holds a run already: another --name starts a new one, and `apportion resume {self.path}` "
+                "goes on with this one unless it is finished"
             )
         stay = {self.config_file, self.run_file, self.path / "lock"}  # two are written anew, one is held
         # file by file, deepest first: what came here in the meantime is not removed with its directory
@@ -120,6 +120,8 @@ class RunDir:
         """The directory of a run that exists, else UserError."""
         run = cls(path)
         if not run.config_file.is_file():
+            if (run.path / "sweep.json").is_file():
+                raise UserError(f"{run.path} is a sweep: the same command, apportion sweep FILE, goes on with it")
             what = "has no config.json" if run.path.is_dir() else "does not exist"
             inside = sorted(p.parent.name for p in run.path.glob("*/config.json"))[:5]
             hint = f"; runs in it: {', '.join(inside)}" if inside else ""

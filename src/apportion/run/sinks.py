@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -85,6 +86,15 @@ class Trackio:
 NAMES = ("tensorboard", "wandb", "trackio")
 
 
+def check_sinks(names: Iterable[str]) -> None:
+    """Raises UserError for an unknown name or a package that is not installed."""
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--log {name} is unknown: choose from {', '.join(NAMES)}")
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"--log {name} needs a package that is missing: pip install 'apportion[{name}]'")
+
+
 def open_sinks(
     names: list[str], run_dir: Path, run_name: str, config: dict[str, Any], resumed_at: int | None = None
 ) -> list[Sink]:
@@ -92,9 +102,7 @@ def open_sinks(
 
     `config` is shown beside the run; `resumed_at` is the step from which a resumed run goes on.
     """
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise UserError(f"--log {unknown[0]} is unknown: choose from {', '.join(NAMES)}")
+    check_sinks(names)
     sinks: list[Sink] = []
     for name in names:
         try:

@@ -95,7 +95,8 @@ class _RemoteCrew:
         self._spec = {"config": to_json(config), "world": kept, "prior": prior.state()}
         self._losses = [0] * config.num_actors
         self._born = 0
-        self._episodes = [0] * config.num_actors
+        self._told = ""  # why the last one was lost
+        self._episodes = [int(state.get("episodes", 0)) for state in states or [{}] * config.num_actors]
         specs = [self._own(str(i), states[i] if states else {}) for i in range(config.num_actors)]
         self.workers: Workers = (
             on_ray(config.actors, _BUILD, specs, threads=1, silence=_SILENCE)
@@ -119,11 +120,19 @@ class _RemoteCrew:
     def _replace(self, lost: WorkerLost) -> None:
         """A new actor with new random numbers. Raises UserError if this one never comes to anything."""
         self._losses[lost.i] += 1
+        why = lost.why.strip()
+        told, self._told = self._told, why
+        if why == told:
+            why = why.splitlines()[-1]  # its traceback has been shown
         if self._losses[lost.i] >= _TRIES:
-            raise UserError(f"actor {lost.i} was lost {_TRIES} times in a row; the last time: {lost.why}")
+            raise UserError(f"actor {lost.i} was lost {_TRIES} times in a row; the last time: {why}")
         self._born += 1
-        self.say(f"actor {lost.i} was lost and is replaced: {lost.why}")
-        self.workers.restart(lost.i, self._own(f"{lost.i}-again-{self._born}", {}))
+        self.say(f"actor {lost.i} was lost and is replaced: {why}")
+        self.workers.restart(lost.i, self._own(f"{lost.i}-again-{self._born}", self._anew(lost.i)))
+
+    def _anew(self, i: int) -> Tree:
+        """In place of a lost actor's state: nothing but how far it had counted."""
+        return {"episodes": self._episodes[i]}
 
     def episodes(self) -> int:
         return sum(self._episodes)
@@ -136,7 +145,7 @@ class _RemoteCrew:
                 out.append(self.workers.receive_from(i, None))
             except WorkerLost as lost:
                 self._replace(lost)
-                out.append({})
+                out.append(self._anew(i))
         return out
 
     def close(self) -> None:
@@ -261,6 +270,8 @@ def build(spec: Tree) -> Worker:
     prior = make_prior(config.human_prior, world, config.params, steps=0, seed=config.seed, say=lambda line: None)
     prior.load_state(spec["prior"])
     actor = Actor(world, prior, config, spec["name"])
-    if spec["state"]:
+    if "streams" in spec["state"]:
         actor.load_state(spec["state"])
+    else:
+        actor.episodes = int(spec["state"].get("episodes", 0))
     return _ActorWorker(actor, world, config)

@@ -29,6 +29,7 @@ from apportion.power.learn.priors import make_prior
 from apportion.power.learn.replay import Steps
 from apportion.power.learn.stages import beta_r_at, epsilon_at, lr_factor_at, stage_at
 from apportion.power.learn.worlds import open_kept, reopen, unseen_worlds
+from apportion.power.own import own_faults
 from apportion.power.world import World
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
@@ -36,7 +37,7 @@ from apportion.run.files import write_json
 from apportion.run.metrics import Accumulator, JsonLines
 from apportion.run.progress import Progress
 from apportion.run.rundir import RunDir
-from apportion.run.sinks import Sink, open_sinks
+from apportion.run.sinks import Sink, check_sinks, open_sinks
 from apportion.train.actors import Crew, make_crew
 from apportion.train.process import interrupts, torch_threads
 from apportion.types import UserError
@@ -68,7 +69,8 @@ def train_power(
     """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
     if config.compile:
         check_compiler(torch_device(config.device))
-    with torch_threads(config.threads):
+    check_sinks(log)
+    with torch_threads(config.threads), own_faults(config.world, config.human_prior):
         world, kept = open_kept(config)
         session = make_session(config, world, kept, prior_steps=config.prior_steps)
         run = RunDir.create(run_dir, to_json(config), command or [])
@@ -81,7 +83,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
     """Go on with the run in `run_dir` from its newest whole checkpoint; exactly, unless its actors ran ahead."""
     run = RunDir.open(run_dir)
     config, kept = settings(run)
-    with torch_threads(config.threads), run.lock():
+    with torch_threads(config.threads), run.lock(), own_faults(config.world, config.human_prior):
         if not checkpoint.steps(run.checkpoints):
             _warn(f"{run.path} has no checkpoint yet: starting from its first step")
             session = make_session(config, reopen(kept), kept, prior_steps=config.prior_steps)
@@ -148,6 +150,7 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
             session.learner.fit = compiled_fit(session.learner.device, table.message)
         stopping = stack.enter_context(interrupts(table.message))
         clock, start = time.monotonic(), session.step
+        table.begin()
         while session.step < config.steps and not stopping.is_set():
             before = session.step
             iteration(session, crew)
@@ -238,9 +241,10 @@ def make_check(session: Session, say: Callable[[str], None]) -> ExactCheck | Mem
             return MembersCheck(world, unseen_worlds(session.kept), config.params, config.check_states)
         return ExactCheck(world, config.params, max_states=config.check_states)
     except UserError as error:
+        why = str(error).replace("--max-states", "--check-states")
         if config.check == "exact":
-            raise
-        say(f"no check against the exact solution: {error}")
+            raise UserError(why) from error
+        say(f"no check against the exact solution: {why}")
         return None
 
 

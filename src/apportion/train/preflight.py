@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 
 from apportion.agents import check_images
@@ -13,7 +11,7 @@ from apportion.envs.make import check_agent, make_one, step_limit
 from apportion.fast.compile import check_compiler
 from apportion.rewards import Fitted, load_reward
 from apportion.rewards.demo_model import DemoReward
-from apportion.run.sinks import NAMES
+from apportion.run.sinks import check_sinks
 from apportion.train.environments import env_spec
 from apportion.train.session import check_subset_size
 from apportion.types import Spec, UserError
@@ -40,11 +38,7 @@ def preflight(config: OnlineConfig, log: tuple[str, ...] = ()) -> None:
         _check_model(config, spec, device)
     if config.compile:
         check_compiler(device)
-    for name in log:
-        if name not in NAMES:
-            raise UserError(f"--log {name} is unknown: choose from {', '.join(NAMES)}")
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"--log {name} needs a package that is missing: pip install 'apportion[{name}]'")
+    check_sinks(log)
 
 
 def _check_model(config: OnlineConfig, spec: Spec, device: torch.device) -> None:

@@ -156,9 +156,7 @@ def _orientations(config: Mapping[str, Any], agents: int, place: str) -> tuple[l
             raise UserError(f"{place}: orientations entry {k + 1}: e, s, w, n or 0 to 3 is needed, not {entry!r}")
         dirs.append(int(word) if word.isdigit() else "eswn".index(word))
     if len(dirs) > agents:
-        warnings.append(
-            f"orientations: {len(dirs)} values for {agents} agents; the last {len(dirs) - agents} do nothing"
-        )
+        warnings.append(f"orientations: {len(dirs)} values, agents: {agents}; those beyond change nothing")
     return [*dirs, *[0] * agents][:agents], warnings
 
 

@@ -80,7 +80,7 @@ class Phase2Config:
     use_async: bool = False  # actors run ahead of the learner
     lockstep: bool = False  # with use_async: actors wait for each other and the learner, and the run can be repeated
     actors: str = ""  # where they run: empty for this machine, or a Ray address
-    actor_steps: int = 0  # steps of each of an actor's environments at a time; 0: 1, and 16 with use_async
+    actor_steps: int = 0  # steps of each of an actor's environments at a time; 0: 1, and 16 where actors run ahead
     actor_sync_freq: int = 100  # training steps after which actors get the new policy
     max_lead: int = 1_000  # environment steps by which actors may be ahead of the training steps due
     # keeping house
@@ -111,7 +111,7 @@ class Phase2Config:
     @property
     def round_steps(self) -> int:
         """Steps of each environment at a time."""
-        return self.actor_steps or (16 if self.use_async else 1)
+        return self.actor_steps or (16 if self.use_async and not self.lockstep else 1)
 
 
 _AT_LEAST_1 = (
@@ -167,7 +167,7 @@ def _check_together(config: Phase2Config) -> None:
     if 0 < config.epsilon_decay_steps <= warm and config.epsilon_end < config.epsilon_start:
         raise UserError(
             f"--epsilon-decay-steps {config.epsilon_decay_steps} ends within the warm-up of {warm} steps, before there "
-            f"is a policy to explore from: give more than {ramped}"
+            f"is a policy to explore from: give more than {warm}"
         )
     if config.epsilon_end > config.epsilon_start:
         raise UserError(f"--epsilon-end {config.epsilon_end} is above --epsilon-start {config.epsilon_start}: lower it")

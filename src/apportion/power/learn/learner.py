@@ -216,7 +216,7 @@ class Learner:
         return Values(*(c[:n] for c in columns)), Values(*(c[n:] for c in columns))
 
     def _prior(self, ids: Int[np.ndarray, "n"], t: Int[np.ndarray, "n"]) -> list[Tensor]:
-        found = self._send(self.prior(self.table.states(ids), t))
+        found = self._send(np.asarray(self.prior(self.table.states(ids), t), np.float32))
         return [found[:, h, :, :size] for h, size in enumerate(self.sizes)]
 
     def _kernel(self, ahead: Ahead, nodes: Nodes) -> Kernel:

@@ -6,6 +6,7 @@ Letters: n states, F fields, H humans, G goals, R joint actions of the robots.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,12 @@ def unseen_of(run: Path) -> Ensemble | None:
     return unseen_worlds(json.loads((run / "world.json").read_bytes()))
 
 
-def open_trained(run: Path, path: Path | None = None) -> Opened:
-    """The run at a checkpoint, `path`, or its newest whole one. Raises UserError where there is none that is whole."""
+def open_trained(run: Path, path: Path | None = None, warn: Callable[[str], None] | None = None) -> Opened:
+    """The run at a checkpoint, `path`, or its newest whole one; `warn` is told of each that is damaged.
+
+    Raises UserError where there is none that is whole.
+    """
     config, world = settings_of(run), world_of(run)
-    parts = newest_of(run)[1] if path is None else checkpoint.load(path)[0]
+    parts = newest_of(run, warn)[1] if path is None else checkpoint.load(path)[0]
     nets = trained_nets(world, config, parts["learner"])
     return Opened(config, world, nets, int(parts["loop"]["step"]), parts["prior"])

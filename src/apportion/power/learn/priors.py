@@ -14,8 +14,8 @@ from apportion.power.learn.prior import HumanPrior
 from apportion.power.learn.prior_exact import ExactPrior
 from apportion.power.learn.prior_learned import LearnedPrior
 from apportion.power.learn.prior_path import PathPrior
+from apportion.power.own import own_class
 from apportion.power.params import PowerParams
-from apportion.power.runs import own_class
 from apportion.power.world import World
 from apportion.types import UserError
 

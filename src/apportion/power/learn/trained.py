@@ -37,8 +37,9 @@ def is_trained(path: str | Path) -> bool:
 def settings_of(run: Path) -> Phase2Config:
     """What the run was started with. Raises UserError where its config.json does not say so."""
     directory = RunDir.open(run)
+    found = directory.config()
     try:
-        return from_json(Phase2Config, directory.config())
+        return from_json(Phase2Config, found)
     except UserError as error:
         raise UserError(f"{directory.config_file}: {error}") from error
 
@@ -81,9 +82,9 @@ def u_r_of(run: Path, device: torch.device | str = "cpu") -> UR:
     return u_r
 
 
-def newest_of(run: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint that is whole, and its parts. Raises UserError where there is none."""
-    path, parts, _ = checkpoint.newest(RunDir.open(run).checkpoints, _nobody)
+def newest_of(run: Path, warn: Callable[[str], None] | None = None) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint that is whole, and its parts; `warn` is told of damaged ones. Raises UserError."""
+    path, parts, _ = checkpoint.newest(RunDir.open(run).checkpoints, warn or _nobody)
     return path, parts
 
 

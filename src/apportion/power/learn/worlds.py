@@ -8,13 +8,22 @@ from typing import Any
 from apportion.power.grid.ensemble import Ensemble, from_configs, held_out, read_folder
 from apportion.power.learn.config import Phase2Config
 from apportion.power.options import horizon_of
+from apportion.power.params import check
 from apportion.power.runs import open_world, remade, with_horizon, world_json
 from apportion.power.world import World
 from apportion.types import UserError
 
 
 def open_kept(config: Phase2Config) -> tuple[World, dict[str, Any]]:
-    """The world of `config`, and what `reopen` makes it from. Raises UserError if there is no such world."""
+    """The world of `config`, and what `reopen` makes it from. Raises UserError if there is no such world, and for
+    parameters that are out of range in it.
+    """
+    world, kept = _open(config)
+    check(config.params, world.horizon)
+    return world, kept
+
+
+def _open(config: Phase2Config) -> tuple[World, dict[str, Any]]:
     source, horizon = config.world, horizon_of(config.horizon)
     if Path(source).is_dir():
         configs = read_folder(Path(source))
