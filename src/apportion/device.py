@@ -12,4 +12,7 @@ def torch_device(name: str) -> torch.device:
     try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from error
+        why = str(error).splitlines()[0]
+        if why.startswith(("Expected one of", "Invalid device string")):
+            raise UserError(f"--device {name}: there is no such device; try cpu, cuda, cuda:1 or mps") from error
+        raise UserError(f"--device {name} cannot be used ({why}): try --device cpu") from error

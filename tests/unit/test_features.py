@@ -259,7 +259,7 @@ def test_the_command_line_writes_vectors_of_the_instructions(store, own, capsys)
             "--cameras imag: the store has image, wrist_image",
         ),
         (["s", "--encoder", "my_colour:Colour", "--batch", "0"], "--batch 0: at least 1"),
-        (["s", "--encoder", "my_colour:Colour", "--device", "tpu9"], "--device tpu9 cannot be used"),
+        (["s", "--encoder", "my_colour:Colour", "--device", "tpu9"], "--device tpu9: there is no such device"),
         (["s", "--encoder", "/no/such/folder"], "there is no such folder"),
     ],
 )

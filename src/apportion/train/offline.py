@@ -242,7 +242,7 @@ def _how_long(session: FitSession) -> str:
 def _end(session: FitSession, run: RunDir, over: bool, say: Callable[[str], None]) -> None:
     if not over:
         run.mark("finished", False)
-        say(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
+        say(f"stopped at step {session.step:,}: go on with `apportion resume {run.path}`")
         return
     config = session.config
     if session.best:

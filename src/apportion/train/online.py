@@ -79,7 +79,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
             if step >= config.steps:
                 run.mark("finished", True)
                 table = Progress(config.steps, run.path.name, console=Console(quiet=not progress))
-                table.message(f"{run.path}: already finished at step {step}; apportion report {run.path}")
+                table.message(f"{run.path}: already finished at step {step:,}; apportion report {run.path}")
                 return
             _loop(config, run, (parts, extra), log, progress)
 
@@ -131,7 +131,7 @@ def _loop(
         if finished:
             table.message(f"{run.path}: finished; apportion report {run.path}")
         else:
-            table.message(f"stopped at step {session.step}: go on with `apportion resume {run.path}`")
+            table.message(f"stopped at step {session.step:,}: go on with `apportion resume {run.path}`")
 
 
 def learner(policy: Policy, stack: ExitStack, say: Callable[[str], None]) -> Learner:

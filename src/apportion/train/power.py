@@ -92,7 +92,7 @@ def resume(run_dir: Path, *, log: tuple[str, ...] = (), progress: bool = True) -
         session = load_session(run, None)
         if session.step >= config.steps:
             run.mark("finished", True)
-            print(f"{run.path}: already finished at step {session.step}; apportion report {run.path}")
+            print(f"{run.path}: already finished at step {session.step:,}; apportion report {run.path}")
             return
         if config.use_async and not config.lockstep:
             run.mark("resume", "approximate")
@@ -170,7 +170,7 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
         finished = session.step >= config.steps
         run.mark("finished", finished)
         way_on = (
-            "finished; apportion report" if finished else f"stopped at step {session.step}: go on with apportion resume"
+            "finished; apportion report" if finished else f"stopped at step {session.step:,}: go on with apportion resume"
         )
         table.message(f"{run.path}: {way_on} {run.path}")
 
