@@ -2,7 +2,7 @@
 
     cd examples && apportion power train own_power_world:Bridge --preset lookup --num-episodes 600 --name bridge
     cd examples && apportion power solve own_power_world:Bridge                    # exactly, for it has `successors`
-    python examples/own_power_world.py --episodes 600                              # the same from Python
+    python examples/own_power_world.py --episodes 600                              # from Python, with shorter stages
 
 A human walks along five cells; between the third and the fourth is a bridge, which bears only while the robot held its
 rope in the step before. A state is a row of numbers, (position, is the bridge held?); many states are (n, 2).
@@ -22,6 +22,7 @@ from apportion.power.params import PowerParams
 from apportion.power.world import Successors, World
 from apportion.run.metrics import read_lines
 from apportion.train.power import train_power
+from apportion.types import UserError
 
 CELLS, GAP, SLIP = 5, 2, 0.1  # the bridge leads from cell GAP to the next; a step fails with probability SLIP
 
@@ -78,7 +79,10 @@ class Bridge:
         return {"at": int(state[0]), "held": bool(state[1])}
 
     def parse(self, description: dict[str, Any]) -> np.ndarray:
-        return np.array([description["at"], description["held"]], np.int16)
+        try:
+            return np.array([description["at"], description["held"]], np.int16)
+        except KeyError as missing:
+            raise UserError(f"state: {missing} is missing") from None
 
     def render(self, state: np.ndarray) -> np.ndarray:
         picture = np.full((20, 20 * CELLS, 3), 235, np.uint8)

@@ -135,6 +135,10 @@ def _resume(argv: list[str]) -> int:
         return _resume_seeds(args.run, args.jobs, args.log)
     from apportion.run.rundir import RunDir
 
+    if (args.run / "sweep.json").exists() and any(args.run.glob("*/config.json")):
+        from apportion.types import UserError
+
+        raise UserError(f"{args.run} is a sweep: the command that began it, apportion sweep FILE, goes on with it")
     run = RunDir.open(args.run)
     run.info()  # one line now if run.json is gone, not at the end
     kind = run.config().get("kind")

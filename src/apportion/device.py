@@ -10,9 +10,11 @@ from apportion.types import UserError
 def torch_device(name: str) -> torch.device:
     """The device `name`. Raises UserError where this machine or this build of PyTorch lacks it."""
     try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: there is no such device; cpu, cuda or cuda:1 are some") from error
+    try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        if why.startswith(("Expected one of", "Invalid device string")):
-            raise UserError(f"--device {name}: there is no such device; try cpu, cuda, cuda:1 or mps") from error
-        raise UserError(f"--device {name} cannot be used ({why}): try --device cpu") from error
+        why = str(error).splitlines()[0].partition(". ")[0]
+        raise UserError(f"--device {name} cannot be used ({why[:200]}): try --device cpu") from error

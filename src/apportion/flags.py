@@ -203,7 +203,8 @@ def walk(argv: Sequence[str], hints: dict[str, Any], prog: str) -> dict[str, lis
         word, equals, value = rest.pop(0).partition("=")
         if not word.startswith("--"):
             raise UserError(
-                f"unexpected argument {word!r}: after what comes first all is --flag value (see {prog} --help)"
+                f"unexpected argument {word!r}: only the first word stands alone, the rest is --flag value "
+                f"(see {prog} --help)"
             )
         name = word[2:].replace("-", "_")
         switched_off = name not in hints and name.startswith("no_") and hints.get(name[3:]) is bool

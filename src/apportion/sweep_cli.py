@@ -35,16 +35,18 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--on {args.on}: local, ray, or ray:ADDRESS")
     if args.send_back and kind == "local":
         raise UserError("--send-back is for --on ray: here every run is in its place already")
-    from apportion.train.sweep_runs import check, read_sweep
+    from apportion.train.sweep_runs import check, check_world, read_sweep, unfinished
 
     sweep = read_sweep(args.file)
     for words in sweep.runs.values():
         check(words)
+    root = args.runs_dir / (args.name or sweep.name)
+    for todo in unfinished(root, sweep):
+        check_world(todo)
     if args.dry_run:
         for name, words in sweep.runs.items():
             print(f"{name}: apportion {' '.join(words)}")
         return 0
-    root = args.runs_dir / (args.name or sweep.name)
     try:
         return _run(root, sweep, address or "auto" if kind == "ray" else "", args.jobs, args.send_back)
     except KeyboardInterrupt:

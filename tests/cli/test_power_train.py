@@ -11,6 +11,7 @@ from apportion.power.learn.act import Actor
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.learner import Diverged, Learner
 from apportion.power.learn.priors import make_prior
+from apportion.power.own import own_world
 from apportion.power.train_cli import parse
 from apportion.run.metrics import read_lines
 
@@ -80,8 +81,10 @@ def test_one_policy_learns_a_folder_of_worlds_and_is_tested_on_others(tmp_path):
         (["trivial", "--lockstep"], "is a setting of --async"),
         (["trivial", "--log", "nonesuch"], "--log nonesuch is unknown"),
         (["trivial", "--xi", "0"], "xi 0 is out of range"),
-        (["trivial", "freeing"], "unexpected argument 'freeing': after what comes first"),
+        (["trivial", "freeing"], "unexpected argument 'freeing': only the first word stands alone"),
         (["trivial", "--preset", "lookup", "--dropout", "0.2"], "--dropout is a setting of networks"),
+        (["trivial", "--preset", "quick", "--lr-x-h", "1e-3"], "--lr-x-h is of a network that there is none of"),
+        (["trivial", "--weight-clip", "5"], "--weight-clip is a setting of --targets sampled"),
         (["trivial", "--lr-lookup", "0.5"], "--lr-lookup is a setting of tables"),
         (["trivial", "--prior-steps", "9"], "--prior-steps is a setting of --human-prior learned"),
         (["trivial", "--max-lead", "9"], "--max-lead is a setting of actors that run ahead"),
@@ -121,7 +124,7 @@ def test_a_run_is_not_overwritten(tmp_path, capsys):
 
 def test_a_run_that_stopped_before_its_first_step_makes_room_for_the_corrected_one(tmp_path, capsys):
     assert _run(tmp_path, "trivial", *TABLES, "--check", "exact", "--check-states", "5") == 2
-    assert "allow more (--check-states)" in capsys.readouterr().err
+    assert "training: --check-states" in capsys.readouterr().err
     assert (tmp_path / "run" / "world.json").exists()
     assert _run(tmp_path, "trivial", *TABLES, "--check", "never") == 0
 
@@ -132,9 +135,7 @@ def test_async_is_short_for_use_async():
     assert not parse(["trivial", "--async", "--no-async"])[1].use_async
 
 
-def test_lockstep_changes_nothing_but_where_actors_run():
-    here, there = parse(["trivial"])[1], parse(["trivial", "--async", "--lockstep"])[1]
-    assert here.round_steps == there.round_steps == 1
+def test_actors_that_run_ahead_do_several_steps_at_a_time():
     assert parse(["trivial", "--async"])[1].round_steps == 16
 
 
@@ -172,6 +173,10 @@ class Double(World):
     def encode(self, states):
         return self.inner.encode(states).astype(np.float64)
 
+class Poor(World):
+    def successors(self, states, joints):
+        return ()
+
 class Heavy(World):
     def successors(self, states, joints):
         found = self.inner.successors(states, joints)
@@ -206,9 +211,10 @@ def own(tmp_path, monkeypatch):
     [
         ("Late", "Late.sample (own_"),
         ("Late", "raised ZeroDivisionError: boom"),
-        ("Wide", "sample gives int16 of shape (1, 99) for one state; wanted is shape"),
+        ("Wide", "sample gives int16 of shape (1, 99); wanted is shape (1, "),
         ("Few", "attained gives bool of shape"),
         ("Double", "encode gives float64"),
+        ("Poor", "is no World as in power/world.py: ValueError: not enough values to unpack"),
         ("Heavy", "probabilities whose sum is 2, not 1"),
     ],
 )
@@ -217,6 +223,10 @@ def test_a_fault_in_ones_own_world_is_one_line_that_says_where(tmp_path, own, ca
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("apportion: ") and says in error[-1]
     assert "Traceback" not in " ".join(error)
+
+
+def test_a_world_of_ones_own_is_tried_in_another_one_of_its_kind(own):
+    assert own_world(f"{own}:Late").calls == 0  # it may be one that only goes on from where it is
 
 
 def test_a_prior_of_ones_own_may_be_in_double_precision(tmp_path, own):

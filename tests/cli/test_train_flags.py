@@ -120,7 +120,7 @@ def test_names_of_runs_tell_them_apart():
         ("--env X --hidden 64 wide", "--hidden wide: a whole number is wanted"),
         ("--env X --gamma big", "--gamma big: a number is wanted"),
         ("--env X --gamma 2", "--gamma 2.0: it must lie in [0, 1]"),
-        ("--env X rrd-sac", "unexpected argument 'rrd-sac': after what comes first all is --flag value"),
+        ("--env X rrd-sac", "unexpected argument 'rrd-sac': only the first word stands alone"),
         ("--env X --bf16=perhaps", "it is a switch"),
         ("--env X --rrd-batch-size 100", "must be a multiple of --rrd-sample-size 64"),
         ("--env X --std-act 0.2", "--std-act is a setting of td3 and ddpg, and the agent here is sac"),

@@ -110,7 +110,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
 
 
 def test_actors_in_lockstep_processes_equal_actors_in_this_one_bit_for_bit(tmp_path):
-    here = replace(SHORT, num_actors=2, actor_steps=2, num_envs=2)
+    here = replace(SHORT, num_actors=2, num_envs=2)
     train_power(here, tmp_path / "here", progress=False)
     train_power(replace(here, use_async=True, lockstep=True), tmp_path / "there", progress=False)
     assert_same_end(tmp_path / "here", tmp_path / "there")
@@ -204,8 +204,8 @@ def test_a_killed_run_goes_on(tmp_path, flags):
     assert not json.loads((run / "run.json").read_text())["finished"]
 
 
-class _Dying:
-    """Two workers, one of which is lost whenever it is asked."""
+class _Restarted:
+    """Two workers; keeps what they are begun anew with."""
 
     count = 2
 
@@ -217,7 +217,7 @@ class _Dying:
 
 
 def test_what_a_lost_actor_had_counted_is_not_lost_and_a_fault_is_shown_whole_once(monkeypatch):
-    workers, said = _Dying(), []
+    workers, said = _Restarted(), []
     monkeypatch.setattr("apportion.train.actors.processes", lambda *args, **kwargs: workers)
     config = replace(SHORT, use_async=True, num_actors=2, human_prior="shortest-path")
     world, kept = open_kept(config)

@@ -120,7 +120,19 @@ def test_two_runs_of_one_seed_are_no_two_seeds(runs, tmp_path, short):
     found = [copied(runs / "seed_0", tmp_path / name) for name in ("a", "b")]
     text = write_training_report(found, tmp_path).read_text()
     assert cells(text)[1] == "1"
-    assert f"{found[1]} is left out: it has the settings and the seed of {found[0]}" in text
+    assert f"{found[1]} is left out: of each seed one run counts, and {found[0]} differs in nothing learned" in text
+
+
+def test_of_two_runs_of_one_seed_the_one_that_was_checked_is_kept(runs, tmp_path, short):
+    unchecked, checked = (copied(runs / "seed_0", tmp_path / name) for name in ("a", "b"))
+    (unchecked / "evaluations.jsonl").write_text("")
+    assert "no check" not in cells(write_training_report([unchecked, checked], tmp_path).read_text())
+
+
+def test_runs_of_other_lengths_are_rows_of_their_own(runs, tmp_path, short):
+    found = [runs / "seed_0", copied(runs / "seed_0", tmp_path / "longer", num_episodes=41)]
+    text = write_training_report(found, tmp_path).read_text()
+    assert [cells(text, row)[0].split("=")[0] for row in (0, 1)] == ["num_episodes"] * 2
 
 
 def test_a_setting_that_an_earlier_version_did_not_have_is_at_its_default(runs, tmp_path, short):

@@ -96,7 +96,7 @@ def test_a_run_given_twice_counts_once(tmp_path):
 def test_of_two_runs_of_one_seed_one_is_left_out_and_told(tmp_path):
     runs = [make_run(tmp_path / name, config(seed=7), FINAL, lean=True) for name in ("a", "b")]
     text = words(write_report(runs, tmp_path / "report.html"))
-    assert f"{runs[1]} is left out: it has the settings and the seed of {runs[0]}" in text
+    assert f"{runs[1]} is left out: of each seed one run counts, and {runs[0]} differs in nothing learned" in text
 
 
 def test_curve_ends_with_the_first_seed_and_says_so(tmp_path):

@@ -54,7 +54,7 @@ def compile_world(
     elif max_states is not None and len(compiled.states) > max_states:
         raise UserError(
             f"{world.name} has {len(compiled.states):,} states, at most {max_states:,} are allowed: give fewer steps "
-            "(--horizon), or allow more (--max-states)"
+            "(--horizon), or allow more (--max-states; training: --check-states)"
         )
     return dataclasses.replace(compiled, name=world.name)
 

@@ -64,7 +64,8 @@ class _States:
             numbers[i] = self.known[key]
         if len(self.rows) > self.max_states:
             raise UserError(
-                f"{self.name} has more than {self.max_states:,} states: give fewer steps, or allow more (--max-states)"
+                f"{self.name} has more than {self.max_states:,} states: give fewer steps, or "
+                "allow more (--max-states; training: --check-states)"
             )
         return numbers[which.ravel()]
 

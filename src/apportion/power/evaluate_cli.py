@@ -55,13 +55,18 @@ def main(argv: Sequence[str]) -> int:
     found = {word: policy, UNIFORM: worst, SOLVED: best}
     told = as_json(world, policy, seconds) | {"policy": word, "run": str(folder)}
     told["share"] = share(policy, worst, best)
-    told["horizon"], told["other_parameters"] = compiled.horizon, given
+    told["horizon"], told["other_parameters"] = compiled.horizon, _others(given, run.params) if run else {}
     told["V_r"] = {name: float(solution.at(0).v[0]) for name, solution in found.items()}
     if options.json:
         print(json.dumps(told))
     else:
         _show(world, found, told)
     return 0 if all(solution.record.get("converged", True) for solution in found.values()) else 1
+
+
+def _others(given: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Those of the `given` parameters that are not the policy's own."""
+    return {name: value for name, value in given.items() if own.get(name) != value}
 
 
 def _short(policy: str) -> str:
@@ -85,7 +90,7 @@ def _show(world: World, found: dict[str, Solution], told: dict[str, Any]) -> Non
     print(f"\nat the start of {world.name}, horizon {told['horizon'] or 'none'}; share {share_}")
     if told["other_parameters"]:
         others = ", ".join(f"{name} {value}" for name, value in told["other_parameters"].items())
-        print(f"given here, whatever the policy was made for: {others}")
+        print(f"other than {told['policy']} was made for: {others}")
     for name, solution in found.items():
         if "statement" in solution.record:
             print(f"{name}: {solution.record['statement']}")

@@ -134,6 +134,9 @@ def check_device(device: str) -> None:
     """Raises UserError for a device that is not there, or cannot hold a float64 and give it back."""
     import torch
 
+    from apportion.device import torch_device
+
+    torch_device(device)
     try:
         torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The user's own `module:Class`, a world or a human prior: opened, tried once, and its faults told in one line."""
+"""The user's own `module:Class`: a world is tried before it is used, and whatever raises is told in one line."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ def own_class(source: str, flag: str = "") -> Any:
     if not (module and name):
         raise UserError(f"{flag}{source}: give module:Class")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"{flag}{source}: there is no module {error.name}") from None
-    except AttributeError:
-        raise UserError(f"{flag}{source}: {module} has no {name}") from None
     except Exception as error:  # whatever the user's own file does wrong
         raise UserError(f"{flag}{source} cannot be imported ({said(error)})") from error
+    try:
+        return getattr(found, name)
+    except AttributeError:
+        raise UserError(f"{flag}{source}: {module} has no {name}") from None
 
 
 @contextmanager
 def own_faults(*sources: str) -> Iterator[None]:
     """What the user's own code, that of the `sources` that are module:Class, raises meanwhile becomes a UserError.
 
-    It names the file, the line and the function. Their code is what lies in the directory of their module; every other
-    exception passes.
+    It names the file, the line and the function. Their code is what lies in the directory of their module, or of the
+    one that defines the class; every other exception passes.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        theirs = [source.partition(":")[0] for source in sources if ":" in source]
+        theirs = {module for source in sources if ":" in source for module in _modules(source)}
         places = {_place(module) for module in theirs if not module.startswith("apportion.")}
         files = ((frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__))
         own = [(code, line) for code, line in files if Path(code.co_filename).parent in places]
@@ -57,6 +59,12 @@ def own_faults(*sources: str) -> Iterator[None]:
         ) from error
 
 
+def _modules(source: str) -> tuple[str, str]:
+    """Where the user says the class is, and where it is defined."""
+    module, _, name = source.partition(":")
+    return module, getattr(getattr(sys.modules.get(module), name, None), "__module__", module)
+
+
 def _place(module: str) -> Path | None:
     """The directory of a module's file."""
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -64,18 +72,26 @@ def _place(module: str) -> Path | None:
 
 
 def own_world(source: str) -> World:
-    """The user's own world. Raises UserError for whatever is wrong, as far as one step shows it."""
+    """The user's own world. Raises UserError for whatever is wrong, as far as one step shows it.
+
+    The step is taken in another one of its kind: a world may be one that only goes on from where it is.
+    """
     made = own_class(source)
     try:
-        world = made()
+        tried, world = made(), made()
     except Exception as error:
         raise UserError(f"{source}() fails ({said(error)})") from error
     wanted = [*World.__annotations__, *(x for x in vars(World) if not x.startswith("_"))]
     missing = [x for x in wanted if not hasattr(world, x)]
     if missing:
         raise UserError(f"{source} is no World (power/world.py): it has no {', '.join(missing)}")
-    with own_faults(source):
-        _try(source, world)
+    try:
+        with own_faults(source):
+            _try(source, tried)
+    except UserError:
+        raise
+    except Exception as error:  # what it says has a form that cannot even be looked at
+        raise UserError(f"{source} is no World as in power/world.py: {said(error)}") from error
     return world
 
 
@@ -91,25 +107,25 @@ def _try(source: str, world: World) -> None:
     first = np.asarray(world.initial())
     if first.ndim != 1:
         raise UserError(f"{source}: initial() is one state, a row of numbers; its shape is {first.shape}")
-    one, joint = first[None], np.zeros((1, agents), np.int64)
-    _shaped(source, "terminal", world.terminal(one), (1,), "bool")
-    _shaped(source, "attained", world.attained(one), (1, len(world.humans), goals), "bool")
-    encoded = np.asarray(world.encode(one))
-    _shaped(source, "encode", encoded, (1, encoded.size), "float32")
-    _shaped(source, "sample", world.sample(one, joint, np.zeros(1)), one.shape)
+    two, joint = np.stack([first, first]), np.zeros((2, agents), np.int64)
+    _shaped(source, "terminal", world.terminal(two), (2,), "bool")
+    _shaped(source, "attained", world.attained(two), (2, len(world.humans), goals), "bool")
+    encoded = np.asarray(world.encode(two))
+    _shaped(source, "encode", encoded, (2, encoded.size // 2), "float32")
     if world.enumerable:
-        offsets, states, probs = world.successors(one, joint)
-        _shaped(source, "successors: offsets", offsets, (2,))
+        offsets, states, probs = world.successors(two, joint)
+        _shaped(source, "successors: offsets", offsets, (3,))
         _shaped(source, "successors: states", states, (int(offsets[-1]), len(first)))
         _shaped(source, "successors: probs", probs, (int(offsets[-1]),))
-        if not np.isclose(np.sum(probs), 1):
-            raise UserError(f"{source}: successors gives probabilities whose sum is {np.sum(probs):g}, not 1")
+        if not np.isclose(np.sum(probs), 2):
+            raise UserError(f"{source}: successors gives probabilities whose sum is {np.sum(probs) / 2:g}, not 1")
+    _shaped(source, "sample", world.sample(two[:1], joint[:1], np.zeros(1)), (1, len(first)))
 
 
 def _shaped(source: str, what: str, found: Any, wanted: tuple[int, ...], kind: str = "") -> None:
     array = np.asarray(found)
     if array.shape != wanted or kind not in ("", array.dtype.name):
         raise UserError(
-            f"{source}: {what} gives {array.dtype.name} of shape {array.shape} for one state; wanted is "
-            f"{f'{kind} of ' if kind else ''}shape {wanted} (power/world.py)"
+            f"{source}: {what} gives {array.dtype.name} of shape {array.shape}; wanted is "
+            f"{f'{kind} of ' if kind else ''}shape {wanted}, of {wanted[0]} asked for (power/world.py)"
         )

@@ -46,12 +46,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"--steps {args.steps}: this world ends after {run.world.horizon}", file=sys.stderr)
     with own_faults(run.config.world, run.config.human_prior):
         played = play(run, args.seed, args.steps, greedy=args.greedy)
-    world, course = as_shown(run.world, played.course)
-    told = as_json(run, world, played)
-    if film is not None:
-        from apportion.power.grid.film import write_film
+        world, course = as_shown(run.world, played.course)
+        told = as_json(run, world, played)
+        if film is not None:
+            from apportion.power.grid.film import write_film
 
-        told["film"] = str(write_film(world, course, film))
+            told["film"] = str(write_film(world, course, film))
     if args.json:
         print(json.dumps(told))
     else:

@@ -23,7 +23,8 @@ _PROG = "apportion power train"
 
 _OF_NETWORKS = (
     "hidden", "shared_encoder", "goal_features", "dropout", "weight_decay", "q_r_output", "difference_weight",
-    "lr_v_h_e", "lr_x_h", "lr_u_r", "lr_q_r", "lr_v_r", "grad_clip", "reference_lr",
+    "lr_v_h_e", "lr_x_h", "lr_u_r", "lr_q_r", "lr_v_r", "lr_anneal", "grad_clip", "reference_lr", "v_h_e_loss",
+    "x_h_batch_size",
 )  # fmt: skip
 _OF_ASYNC = ("actor_sync_freq", "max_lead")
 
@@ -88,7 +89,7 @@ def parse(argv: Sequence[str]) -> tuple[TrainOptions, Phase2Config]:
 
 
 def _refuse_idle(given: Iterable[str], config: Phase2Config) -> None:
-    """Raises UserError for a flag that would change nothing."""
+    """Raises UserError for a flag that would change nothing, or makes no sense beside the others."""
     for name in given:
         flag = f"--{name.replace('_', '-')}"
         if name in _OF_NETWORKS and config.estimators == "lookup":
@@ -97,6 +98,13 @@ def _refuse_idle(given: Iterable[str], config: Phase2Config) -> None:
             raise UserError("--held-out is for networks: tables know nothing of worlds that they were not trained in")
         if name == "lr_lookup" and config.estimators != "lookup":
             raise UserError(f"{flag} is a setting of tables, and these are networks: leave it out")
+        if name == "weight_clip" and config.targets != "sampled":
+            raise UserError(f"{flag} is a setting of --targets sampled, and these are from the model: leave it out")
+        network = name.removeprefix("lr_")
+        if network in ("x_h", "u_r", "v_r") and not getattr(config, f"{network}_use_network"):
+            raise UserError(
+                f"{flag} is of a network that there is none of here: add --{network.replace('_', '-')}-use-network"
+            )
         if name == "prior_steps" and config.human_prior != "learned":
             raise UserError(f"{flag} is a setting of --human-prior learned, and this is {config.human_prior}")
         if name in _OF_ASYNC and (not config.use_async or config.lockstep):

@@ -137,7 +137,8 @@ def small_multiples(
     looks_of = looks([*labels, *here])
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    abreast = max(1, min(4, len(here), int(WIDTH / (0.7 + 0.075 * max(len(pretty(x)) for x in here)))) if here else 1)
+    widest = max((len(pretty(label)) for label in here), default=0)
+    abreast = max(1, min(4, len(here), int(WIDTH / (0.7 + 0.075 * widest))))
     legend_rows = -(-len(here) // abreast) if len(here) > 1 else 0
     fig = Figure(figsize=(WIDTH, 2.3 * rows + 0.24 * legend_rows + (0.4 if title else 0.1)), layout="constrained")
     fig.get_layout_engine().set(h_pad=0.07, w_pad=0.07, rect=(0, 0, 0.99, 1))  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ import numpy as np
 from apportion.config import from_json, to_json
 from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.stages import Stage, stages
+from apportion.power.own import own_faults
 from apportion.power.rollout import ENDLESS
 from apportion.power.runs import slug
 from apportion.report import plots
@@ -35,7 +36,7 @@ from apportion.report.style import number, pretty
 from apportion.types import UserError
 
 KIND = Phase2Config.__name__
-_SKIP = INCIDENTAL | {"check", "check_every", "check_states", "actors", "num_episodes"}
+_SKIP = INCIDENTAL | {"check", "check_every", "check_states", "actors"}
 _TABLES = {"lookup": "tables", "networks": "networks"}
 _TINTS = ("#e9edf1", "#f4f6f8", "#e9edf1", "#f4f6f8", "#fdf0d8", "")  # of the stages; the ramp stands out
 HELD_OUT, _UNSEEN = "held_out/", ", held-out worlds"  # columns about worlds that were not learned from
@@ -287,10 +288,11 @@ def _episode(groups: Sequence[Group], album: Album) -> str:
 
     try:
         passed_over: list[str] = []
-        opened = open_trained(run.path, warn=passed_over.append)
-        played = play(opened, steps=min(opened.world.horizon or ENDLESS, _LONGEST), greedy=True)
         place = album.page.with_name(f"{album.page.stem}-{slug(groups[0].env)}-episode.gif")
-        film = write_film(*as_shown(opened.world, played.course), place)
+        with own_faults(config.world, config.human_prior):
+            opened = open_trained(run.path, warn=passed_over.append)
+            played = play(opened, steps=min(opened.world.horizon or ENDLESS, _LONGEST), greedy=True)
+            film = write_film(*as_shown(opened.world, played.course), place)
     except UserError as error:
         return f'{heading}<p class="note">No episode is shown: {escape(str(error))}</p>\n'
     data = base64.b64encode(film.read_bytes()).decode()

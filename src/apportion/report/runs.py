@@ -245,18 +245,18 @@ def group(
 
 
 def _each_seed_once(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """In order of seeds; of several runs of one seed, which are no independent samples, the one that got furthest."""
+    """In order of seeds; of several runs of one seed, which are no independent samples, the one that tells most."""
     kept: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (run.seed, -run.step)):
+    for run in sorted(runs, key=lambda run: (run.seed, not run.evaluations, -run.step)):
         first = kept.setdefault(run.seed, run)
         if first is not run:
-            note = f"{run.path} is left out: it has the settings and the seed of {first.path}"
+            note = f"{run.path} is left out: of each seed one run counts, and {first.path} differs in nothing learned"
             kept[run.seed] = replace(first, notes=(*first.notes, note))
     return tuple(kept.values())
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def flat(tree: Row, prefix: str = "", skip: Set[str] = frozenset()) -> Row:

@@ -120,8 +120,6 @@ class RunDir:
         """The directory of a run that exists, else UserError."""
         run = cls(path)
         if not run.config_file.is_file():
-            if (run.path / "sweep.json").is_file():
-                raise UserError(f"{run.path} is a sweep: the same command, apportion sweep FILE, goes on with it")
             what = "has no config.json" if run.path.is_dir() else "does not exist"
             inside = sorted(p.parent.name for p in run.path.glob("*/config.json"))[:5]
             hint = f"; runs in it: {', '.join(inside)}" if inside else ""

@@ -95,9 +95,10 @@ class _RemoteCrew:
         self._spec = {"config": to_json(config), "world": kept, "prior": prior.state()}
         self._losses = [0] * config.num_actors
         self._born = 0
-        self._told = ""  # why the last one was lost
-        self._episodes = [int(state.get("episodes", 0)) for state in states or [{}] * config.num_actors]
-        specs = [self._own(str(i), states[i] if states else {}) for i in range(config.num_actors)]
+        self._told = ""  # why the one before was lost
+        states = states or [{} for _ in range(config.num_actors)]
+        self._episodes = [int(state.get("episodes", 0)) for state in states]
+        specs = [self._own(str(i), state) for i, state in enumerate(states)]
         self.workers: Workers = (
             on_ray(config.actors, _BUILD, specs, threads=1, silence=_SILENCE)
             if config.actors
@@ -120,14 +121,13 @@ class _RemoteCrew:
     def _replace(self, lost: WorkerLost) -> None:
         """A new actor with new random numbers. Raises UserError if this one never comes to anything."""
         self._losses[lost.i] += 1
-        why = lost.why.strip()
-        told, self._told = self._told, why
-        if why == told:
-            why = why.splitlines()[-1]  # its traceback has been shown
+        why = lost.why.strip() or "no reason was given"
+        last = why.splitlines()[-1]  # of a traceback the exception
         if self._losses[lost.i] >= _TRIES:
-            raise UserError(f"actor {lost.i} was lost {_TRIES} times in a row; the last time: {why}")
+            raise UserError(f"actor {lost.i} was lost {_TRIES} times in a row; the last time: {last}")
         self._born += 1
-        self.say(f"actor {lost.i} was lost and is replaced: {why}")
+        self.say(f"actor {lost.i} was lost and is replaced: {last if why == self._told else why}")
+        self._told = why
         self.workers.restart(lost.i, self._own(f"{lost.i}-again-{self._born}", self._anew(lost.i)))
 
     def _anew(self, i: int) -> Tree:

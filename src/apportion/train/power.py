@@ -66,7 +66,7 @@ def train_power(
     command: list[str] | None = None,
     progress: bool = True,
 ) -> None:
-    """Run `config` from its first step in the new directory `run_dir`; a slip leaves no directory behind."""
+    """Run `config` from its first step in the new directory `run_dir`; what a slip leaves there is no run yet."""
     if config.compile:
         check_compiler(torch_device(config.device))
     check_sinks(log)
@@ -170,7 +170,9 @@ def _loop(session: Session, run: RunDir, resumed: bool, log: tuple[str, ...], pr
         finished = session.step >= config.steps
         run.mark("finished", finished)
         way_on = (
-            "finished; apportion report" if finished else f"stopped at step {session.step:,}: go on with apportion resume"
+            "finished; apportion report"
+            if finished
+            else f"stopped at step {session.step:,}: go on with apportion resume"
         )
         table.message(f"{run.path}: {way_on} {run.path}")
 
@@ -241,10 +243,9 @@ def make_check(session: Session, say: Callable[[str], None]) -> ExactCheck | Mem
             return MembersCheck(world, unseen_worlds(session.kept), config.params, config.check_states)
         return ExactCheck(world, config.params, max_states=config.check_states)
     except UserError as error:
-        why = str(error).replace("--max-states", "--check-states")
         if config.check == "exact":
-            raise UserError(why) from error
-        say(f"no check against the exact solution: {why}")
+            raise
+        say(f"no check against the exact solution: {error}")
         return None
 
 

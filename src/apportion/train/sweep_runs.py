@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,16 +214,20 @@ def option(args: Sequence[str], flag: str, otherwise: str) -> str:
 
 def check(args: Sequence[str]) -> None:
     """Parses a command line as its verb would. Raises UserError for what the verb would refuse."""
+    parse: Callable[[Sequence[str]], Any]
     if args[0] == "train":
-        from apportion.flags import parse_train
-
-        parse_train(args[1:])
+        from apportion.flags import parse_train as parse
     elif args[0] == "fit":
-        from apportion.fit_cli import parse_fit
-
-        parse_fit(args[1:])
+        from apportion.fit_cli import parse_fit as parse
     else:
+        from apportion.power.train_cli import parse
+    parse(args[2 if args[0] == "power" else 1 :])
+
+
+def check_world(todo: Todo) -> None:
+    """Opens the world that a run of human power would begin in; a run that has begun has kept it. Raises UserError."""
+    if todo.args[0] == "power" and not todo.started:
         from apportion.power.learn.worlds import open_kept
         from apportion.power.train_cli import parse
 
-        open_kept(parse(args[2:])[1])
+        open_kept(parse(todo.args[2:])[1])

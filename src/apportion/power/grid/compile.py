@@ -81,7 +81,8 @@ def _check(world: World, g: _Growing, levels: list[int], rows: int, limit: int, 
     hint = "give fewer steps (--horizon) or a smaller map"
     if max_states is not None and last > max_states:
         raise UserError(
-            f"{world.name}: {reached}; at most {max_states:,} are allowed; {hint}, or allow more (--max-states)"
+            f"{world.name}: {reached}; at most {max_states:,} are allowed; {hint}, or "
+            "allow more (--max-states; training: --check-states)"
         )
     per_row = g.nnz / (done * rows) if done else 1.0
     matrix = last * rows * (per_row * _PER_SUCCESSOR + 12)

@@ -174,7 +174,7 @@ def load_world(path_or_name: str | Path) -> GridWorld:
     if not path.exists() and str(path_or_name) in shipped_worlds():
         path = SHIPPED / f"{path_or_name}.yaml"
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give one of the worlds in it")
+        raise UserError(f"{path} is a folder, and neither a world nor a run that was learned: give a file in it")
     if not path.is_file():
         beside = [str(path.parent / file.name) for ending in ("*.yaml", "*.yml") for file in path.parent.glob(ending)]
         near = difflib.get_close_matches(str(path_or_name), [*beside, *shipped_worlds()], 1, 0.5)

@@ -121,8 +121,6 @@ def make_env(source: str, render_mode: str | None = None) -> PowerEnv:
     if is_trained(source):
         run = Path(source).resolve()
         return PowerEnv(world_of(run), prior_of(run), u_r=u_r_of(run), render_mode=render_mode)
-    if Path(source).is_dir():
-        raise UserError(f"--env power:{source}: this folder is no run of apportion power train, and no world")
     return PowerEnv(open_world(source), _exact_prior(source), render_mode=render_mode)
 
 

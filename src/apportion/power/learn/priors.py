@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
+from apportion.envs.faults import said
 from apportion.flags import did_you_mean
 from apportion.power.grid.ensemble import Ensemble
 from apportion.power.learn.prior import HumanPrior
@@ -80,7 +81,7 @@ def _own_prior(name: str, world: World, params: PowerParams) -> HumanPrior:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"--human-prior {name}(world, params) fails ({type(error).__name__}: {error})") from error
+        raise UserError(f"--human-prior {name}(world, params) fails ({said(error)})") from error
     missing = [x for x in ("__call__", "state", "load_state") if not callable(getattr(prior, x, None))]
     if missing:
         raise UserError(f"--human-prior {name} is no prior (power/learn/prior.py): it has no {', '.join(missing)}")
