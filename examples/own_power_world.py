@@ -95,7 +95,7 @@ class Strollers:
     """People of your own (`HumanPrior`): towards the goal three times out of four, else anywhere."""
 
     def __init__(self, world: World, params: PowerParams):
-        self.world = world
+        """Made once for a run; these look at neither."""
 
     def __call__(self, states: np.ndarray, t: np.ndarray) -> np.ndarray:
         """(n, 2) states to probabilities (n, humans, goals, actions), float32."""

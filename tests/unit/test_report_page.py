@@ -90,7 +90,7 @@ def test_a_run_given_twice_counts_once(tmp_path):
         make_run(tmp_path / "many" / f"seed_{seed}", config(seed=seed), FINAL, lean=True)
     page = write_report([tmp_path / "many", tmp_path / "many" / "seed_1"], tmp_path / "report.html")
     assert "2 runs, reported" in words(page)
-    assert "more than once" not in words(page)
+    assert "is left out" not in words(page)
 
 
 def test_of_two_runs_of_one_seed_one_is_left_out_and_told(tmp_path):
