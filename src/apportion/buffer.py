@@ -65,6 +65,10 @@ class DecompositionBuffer:
     ):
         if num_envs < 1:
             raise UserError(f"num_envs={num_envs}: a buffer is of one environment at least")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise UserError(f"seed={seed!r}: a whole number, 0 or more")
+        if not 0 <= gamma <= 1:
+            raise UserError(f"gamma={gamma}: a discount is from 0 to 1")
         self.spec, self.given, self.num_envs, self.gamma, self.actions = spec, method, num_envs, gamma, actions
         self.device = torch_device(str(device))
         self.streams = Streams(seed)
@@ -237,8 +241,8 @@ class DecompositionBuffer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`. Raises UserError for one of another environment, number of them, or method."""
         for what, here in self._about().items():
-            if state["about"][what] != here:
-                raise UserError(f"this state is of a buffer with another {what}: {state['about'][what]}, here {here}")
+            if (there := state["about"][what]) != here:
+                raise UserError(f"this state is of a buffer with another {what}: {_differing(there, here)}")
         self.method.load_state(state["method"])  # first: what does not fit shows here, and nothing else has changed
         self.streams = Streams(state["streams"]["seed"])
         self.streams.load_state(state["streams"]["counters"])
@@ -247,8 +251,14 @@ class DecompositionBuffer:
             episode.load_state(saved)
 
     def save(self, path: Path | str) -> None:
-        """The state as one file, whole or not at all: JSON, then safetensors; no code in it."""
-        write_atomic(Path(path), to_bytes(self.state()))
+        """The state as one file, whole or not at all: JSON, then safetensors; no code in it.
+
+        Raises UserError where it cannot be written.
+        """
+        try:
+            write_atomic(Path(path), to_bytes(self.state()))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
     def load(self, path: Path | str) -> None:
         """What `save` wrote, into a buffer made with the same arguments. Raises UserError where it does not fit."""
@@ -256,6 +266,14 @@ class DecompositionBuffer:
             self.load_state(from_bytes(Path(path).read_bytes()))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"{path} cannot be loaded into this buffer: {said(error)}") from error
+
+
+def _differing(there: Any, here: Any) -> str:
+    """What is not the same; of two dictionaries, the entries."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        return ", ".join(f"{name} {there.get(name)}, here {here.get(name)}" for name in names)
+    return f"{there}, here {here}"
 
 
 class _Open:

@@ -43,10 +43,9 @@ def with_way_back(run: Path, work: Callable[[], T]) -> T:
     try:
         return work()
     except KeyboardInterrupt:
-        pattern = "checkpoints/step_*/manifest.json"
-        kept = any(run.glob(pattern)) or (run / "seeds.json").exists() or any(run.glob(f"seed_*/{pattern}"))
+        begun = (run / "config.json").exists() or (run / "seeds.json").exists()
         raise KeyboardInterrupt(
-            f"go on with apportion resume {run}" if kept else "before the first checkpoint"
+            f"go on with apportion resume {run}" if begun else "before anything was begun"
         ) from None
 
 

@@ -36,8 +36,8 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class _FitFlags:
-    run: FitOptions  # the fields' names head the groups of --help
+class _FitFlags:  # the fields' names head the groups of --help, and words behind a field would stand below them
+    run: FitOptions
     fitting: FitConfig
 
 

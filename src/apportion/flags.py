@@ -69,8 +69,8 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
-class _TrainFlags:
-    run: RunOptions  # the fields' names head the groups of --help
+class _TrainFlags:  # the fields' names head the groups of --help, and words behind a field would stand below them
+    run: RunOptions
     training: OnlineConfig
 
 

@@ -86,7 +86,13 @@ class DecompositionReplayBuffer(ReplayBuffer):
         done = np.asarray(done, np.bool_)
         cut = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos]) & done
         ends = done & ~cut if self.handle_timeout_termination else done
-        action = np.asarray(action).reshape(self.n_envs, *self.core.spec.act_shape)
+        action, shape = np.asarray(action), (self.n_envs, *self.core.spec.act_shape)
+        if action.size != np.prod(shape):
+            raise UserError(
+                f"the agent's actions are {action.shape}, those of this buffer {shape}: a saved one is for an agent "
+                "with as many environments and the same spaces"
+            )
+        action = action.reshape(shape)
         self.core.add(self._stored(obs), action, reward, ends, cut, self._stored(next_obs))
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:

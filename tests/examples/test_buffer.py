@@ -155,6 +155,12 @@ def test_another_methods_state_is_refused_in_one_line(tmp_path):
     for buffer in (DecompositionBuffer(SPEC, "rrd"), DecompositionBuffer(SPEC, "ircr", num_envs=2)):
         with pytest.raises(UserError, match=r"a buffer with another (method: ircr, here rrd|num_envs: 1, here 2)"):
             buffer.load(tmp_path / "buffer")
+    DecompositionBuffer(SPEC, RewardConfig("rrd")).save(tmp_path / "buffer")
+    with pytest.raises(
+        UserError, match=r"another method: rrd_sample_size 64, here 32, rrd_bias_correction False, here True$"
+    ):
+        other = RewardConfig("rrd", rrd_sample_size=32, rrd_bias_correction=True)
+        DecompositionBuffer(SPEC, other).load(tmp_path / "buffer")
     (tmp_path / "buffer").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be loaded into this buffer: ValueError"):
         DecompositionBuffer(SPEC, "ircr").load(tmp_path / "buffer")
@@ -242,6 +248,11 @@ def test_an_unknown_method_names_the_known_ones():
         DecompositionBuffer(SPEC, "model")
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"missing/buffer cannot be written: No such file or directory$"):
+        DecompositionBuffer(SPEC).save(tmp_path / "missing" / "buffer")
+
+
 @pytest.mark.parametrize("act", [[7], [-1], [1.7]])
 def test_an_action_that_there_is_not_is_one_line(act):
     buffer = DecompositionBuffer(Spec((1,), "float32", "discrete", 3), "rrd")
@@ -253,6 +264,9 @@ def test_an_action_that_there_is_not_is_one_line(act):
     ("call", "said"),
     [
         (lambda: DecompositionBuffer(SPEC, "rrd", num_envs=0), "one environment at least"),
+        (lambda: DecompositionBuffer(SPEC, seed=None), "seed=None: a whole number"),  # type: ignore[arg-type]
+        (lambda: DecompositionBuffer(SPEC, seed=-1), "seed=-1: a whole number"),
+        (lambda: DecompositionBuffer(SPEC, gamma=2.0), r"gamma=2\.0: a discount"),
         (lambda: DecompositionBuffer(SPEC, None), "method None: give a name"),  # type: ignore[arg-type]
         (
             lambda: DecompositionBuffer(SPEC, "rrd").add([0], [0.0, 1.0], 0.0, False, False, [1]),

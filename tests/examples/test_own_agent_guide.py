@@ -48,13 +48,15 @@ def test_their_atari_wrappers_give_whole_games_in_stacked_frames():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_labelled_episodes_are_read_back_by_minari(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    first, *commands = blocks("bash")[0].splitlines()
+    assert first.startswith("export MINARI_DATASETS_PATH=$PWD/data ")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     Path("data").mkdir()
     from label_minari import record
 
     record("pendulum/random-v0", episodes=4, seed=0)
-    for line in blocks("bash")[0].splitlines():
+    for line in commands:
         program, *args = shlex.split(line)
         assert program == "apportion"
         assert main([*args, *(["--steps", "20"] if args[0] == "fit" else [])]) == 0

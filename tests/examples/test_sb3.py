@@ -188,6 +188,15 @@ def test_their_save_and_load_go_on_identically(method, tmp_path):
     other.learn(30)
 
 
+def test_a_saved_buffer_for_another_number_of_environments_is_refused_at_its_first_step(tmp_path):
+    one, two = made(SAC, WalkOfSeven, SMALL), made(SAC, WalkOfSeven, SMALL, n_envs=2)
+    one.learn(30)
+    one.save_replay_buffer(tmp_path / "buffer")
+    two.load_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(UserError, match="as many environments and the same spaces"):
+        two.learn(30)
+
+
 def test_its_own_file_holds_no_pickle(tmp_path):
     model, other = (made(SAC, WalkOfSeven, SMALL) for _ in range(2))
     model.learn(30)

@@ -84,10 +84,25 @@ def test_messages_and_long_lines_are_not_broken_or_taken_for_markup():
     assert out.getvalue().splitlines()[1] == text
 
 
+def test_the_speed_of_the_warm_up_promises_nothing():
+    progress, out, clock = plain(warmup=5_000)
+    with progress:
+        for step, seconds in ((4_000, 4.0), (5_000, 1.0), (5_100, 5.0)):  # 1,000 steps a second, then 20
+            clock.now += seconds
+            progress.update(step, {"return": 0.0})
+            clock.now += 5
+    lines = out.getvalue().splitlines()
+    assert lines[1] == "steps 4,000 of 10,000 (40%)  steps/s 1,000  learning from step 5,000  return 0"
+    assert "time left" not in lines[2]
+    assert lines[3] == "steps 5,100 of 10,000 (51%)  steps/s 10  time left 8:10  return 0"
+
+
 def test_the_live_table_shows_everything_and_says_what_the_learner_does_not_see():
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, width=100, force_terminal=True, color_system=None)
-    with Progress(10_000, "rrd sac", hidden=True, console=console, clock=clock) as progress:
+    with Progress(
+        10_000, "rrd sac", of_return="true, hidden from the learner", console=console, clock=clock
+    ) as progress:
         clock.now += 2
         progress.update(2_500, {"agent/q_loss": 0.0123, "reward/R_loss": 1.5, "return": -8.25, "episodes": 50})
         progress.update(2_500, {"evaluation/return": -7.0})

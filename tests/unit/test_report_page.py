@@ -70,13 +70,24 @@ def test_labels_follow_method_agent_and_what_was_withheld(tmp_path):
 
 def test_runs_with_other_settings_are_not_taken_for_seeds(tmp_path):
     a = make_run(tmp_path / "a", config(seed=0), FINAL)
-    b = make_run(tmp_path / "b", replace(config(seed=1), device="cuda", threads=2), FINAL)
+    b = make_run(tmp_path / "b", replace(config(seed=1), device="cuda", threads=2, store="memmap"), FINAL)
     c = make_run(tmp_path / "c", config(seed=2, rrd_sample_size=32), FINAL)
     d = make_run(tmp_path / "d", replace(config(seed=3), agent=SACConfig(hidden=(64, 64))), FINAL)
     groups = group(map(read, (a, b, c, d)))
     assert [len(g.runs) for g in groups] == [2, 1, 1]
     assert groups[0].label == "rrd sac, hidden=[256, 256], rrd_sample_size=64"
     assert groups[1].label == "rrd sac, hidden=[256, 256], rrd_sample_size=32"
+
+
+def test_figures_of_many_differing_settings_have_names_that_a_disk_takes(tmp_path):
+    other = replace(
+        config(), buffer_size=28_001, batch_size=77, eval_every=5_001, warmup=7, gamma=0.98765, timesteps=33
+    )
+    other = replace(other, test_rollouts=3, train_batches=44, agent=SACConfig(hidden=(1, 2, 3), pi_lr=0.000123456))
+    runs = [make_run(tmp_path / name, made, FINAL) for name, made in (("a", config()), ("b", other))]
+    write_report(runs, tmp_path / "page" / "report.html")
+    names = [path.name for path in (tmp_path / "page").glob("*.png")]
+    assert len(names) == len(set(names)) and max(map(len, names)) < 100
 
 
 def test_tasks_get_sections_of_their_own(tmp_path):

@@ -47,7 +47,7 @@ _V5_DIFFERS = {
 _POWER = "power:"
 _OLD_MUJOCO = re.compile(r"(\w+)-v([234])")
 _ATARI = AtariConfig()
-_WRAP = "in a function of your own that returns the wrapped environment, and name it: --env yourmodule:make_env"
+_WRAP = "in a wrapper (on the command line: in a function that returns the wrapped one, --env yourmodule:make_env)"
 
 
 def resolve(env: str) -> tuple[str | Factory, list[str]]:
@@ -226,7 +226,7 @@ def _observations(space: gym.Space) -> tuple[tuple[int, ...], str, int]:
             return tuple(space.shape), "float32", Spec.pixel_max
     if isinstance(space, spaces.Dict | spaces.Tuple | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(
-            f"observation space {space}: only Box is supported: use gymnasium.wrappers.FlattenObservation {_WRAP}"
+            f"observation space {space}: only Box is supported: gymnasium.wrappers.FlattenObservation, {_WRAP}"
         )
     raise UserError(f"observation space {space}: only numeric Box of at least one axis is supported: change it {_WRAP}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from apportion.report.runs import Group, Run, flat
 from apportion.report.style import pretty, save, svg
 
 LARGEST = 8_000_000  # bytes of a film that is put into the page
+LONGEST = 80  # letters of a figure's name in its file: several differing settings make long ones
 POINTS = 250  # of a training curve: more cannot be told apart in a panel two inches wide
 
 
@@ -29,11 +31,19 @@ class Album:
 
     def show(self, fig: Figure, name: str, alt: str, caption: str) -> str:
         """alt, caption: plain text. An SVG in an <img> keeps its ids to itself, so that many fit on one page."""
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        save(fig, self.page.with_name(f"{self.page.stem}-{slug}.png"))
+        save(fig, self.page.with_name(f"{self.page.stem}-{_slug(name)}.png"))
         data = base64.b64encode(svg(fig).encode()).decode()
         image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
         return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def _slug(name: str) -> str:
+    """What a figure's file is called; a long name keeps its two ends, and a mark of the whole."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if len(slug) <= LONGEST:
+        return slug
+    mark = hashlib.sha256(slug.encode()).hexdigest()[:8]
+    return f"{slug[:40].strip('-')}-{mark}-{slug[-20:].strip('-')}"
 
 
 def film(group: Group, page: Path) -> str:

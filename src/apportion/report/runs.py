@@ -19,7 +19,7 @@ from apportion.types import UserError
 
 Row = dict[str, Any]
 # settings that change where or how often something is done, not what is learned
-INCIDENTAL = {"seed", "device", "threads", "vector", "log_every", "save_freq", "keep_checkpoints"}
+INCIDENTAL = {"seed", "device", "threads", "vector", "store", "log_every", "save_freq", "keep_checkpoints"}
 
 _MADE_BY = {"OnlineConfig": "apportion train", "FitConfig": "apportion fit", "Phase2Config": "apportion power train"}
 

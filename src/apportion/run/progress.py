@@ -28,8 +28,9 @@ _SHORT = (
 class Progress:
     """Steps, speed, time left and the latest values of a run; a context manager.
 
-    `hidden`: the learner is not shown the per-step reward, and the table says so beside the return. `first_step` is
-    where a resumed run starts. Plain lines come at most every `every` seconds (and at the end).
+    `of_return` is said beside the return: what it is made of. `first_step` is where a resumed run starts. Before
+    `warmup` steps nothing is learned, and the speed does not tell how long the rest will take. Plain lines come at
+    most every `every` seconds (and at the end).
     """
 
     def __init__(
@@ -37,14 +38,16 @@ class Progress:
         total_steps: int,
         title: str,
         *,
-        hidden: bool = False,
+        of_return: str = "",
         first_step: int = 0,
+        warmup: int = 0,
         every: float | int = 5.0,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.total_steps, self.title = total_steps, title
-        self._names = {**_NAMES, "return": "return (true, hidden from the learner)"} if hidden else _NAMES
+        self._names = {**_NAMES, "return": f"return ({of_return})"} if of_return else _NAMES
+        self._warmup = warmup
         self._console = console or Console()
         self._clock, self._every = clock, every
         self._step = first_step
@@ -70,6 +73,8 @@ class Progress:
     def update(self, step: int, values: Mapping[str, float | int | str] | None = None) -> None:
         """Says where the run is; `values` replace the earlier ones of the same names."""
         now = self._clock()
+        if self._step < self._warmup <= step:
+            self._marks = deque([(now, step)])  # the speed counts anew
         self._step = step
         if now - self._marks[-1][0] >= 0.5:
             self._marks.append((now, step))
@@ -101,8 +106,11 @@ class Progress:
         head = {"steps": f"{step:,} of {self.total_steps:,} ({step / max(1, self.total_steps):.0%})"}
         speed = self.steps_per_second
         if speed > 0:
-            left = duration((self.total_steps - step) / speed)
-            head |= {"steps/s": number(speed), "time left": left}
+            head["steps/s"] = number(speed)
+            if step < self._warmup:
+                head["learning from step"] = f"{self._warmup:,}"
+            else:
+                head["time left"] = duration((self.total_steps - step) / speed)
         return head
 
     def _line(self) -> str:

@@ -80,4 +80,4 @@ def from_bytes(data: bytes) -> Tree:
         start = _HEAD.size + length
         return put_together(json.loads(data[_HEAD.size : start]), load_tensors(data[start:]))
     except (struct.error, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(f"these {len(data)} bytes are no tree: {error}") from error
+        raise ValueError(f"these {len(data)} bytes are no tree of state, or damaged") from error

@@ -20,6 +20,7 @@ from apportion.agents.base import Noise
 from apportion.config import OnlineConfig, RewardConfig, SACConfig, to_json
 from apportion.device import torch_device
 from apportion.fast.compile import accelerate
+from apportion.presets import is_atari
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
 from apportion.run.files import full_disk
@@ -102,10 +103,16 @@ def _loop(
         sinks = open_sinks(list(log), run.path, run.path.name, to_json(config), resumed_at=resumed_at)
         for file in (metrics, timing, evaluations, *sinks):
             stack.callback(file.close)
-        hidden = config.env_type == "ep_rews"
         screen = Console(quiet=not progress)
         table = stack.enter_context(
-            Progress(config.steps, run.path.name, hidden=hidden, first_step=session.step, console=screen)
+            Progress(
+                config.steps,
+                run.path.name,
+                of_return=_of_return(config),
+                first_step=session.step,
+                warmup=config.warmup,
+                console=screen,
+            )
         )
         table.message(f"writing to {run.path}")
         learn = learner(session.policy, stack, table.message)
@@ -132,6 +139,13 @@ def _loop(
             table.message(f"{run.path}: finished; apportion report {run.path}")
         else:
             table.message(f"stopped at step {session.step:,}: go on with `apportion resume {run.path}`")
+
+
+def _of_return(config: OnlineConfig) -> str:
+    """What the table says about the return of the episodes played."""
+    if config.env_type == "ep_rews":
+        return "true, hidden from the learner"
+    return "of clipped rewards" if is_atari(config.env) else ""
 
 
 def learner(policy: Policy, stack: ExitStack, say: Callable[[str], None]) -> Learner:
