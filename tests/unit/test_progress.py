@@ -87,7 +87,7 @@ def test_messages_and_long_lines_are_not_broken_or_taken_for_markup():
 def test_the_speed_of_the_warm_up_promises_nothing():
     progress, out, clock = plain(warmup=5_000)
     with progress:
-        for step, seconds in ((4_000, 4.0), (5_000, 1.0), (5_100, 5.0)):  # 1,000 steps a second, then 20
+        for step, seconds in ((4_000, 4.0), (5_000, 1.0), (5_100, 5.0)):  # 1,000 steps a second, then 10
             clock.now += seconds
             progress.update(step, {"return": 0.0})
             clock.now += 5

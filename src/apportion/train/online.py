@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from apportion.agents.base import Noise
 from apportion.config import OnlineConfig, RewardConfig, SACConfig, to_json
 from apportion.device import torch_device
+from apportion.envs.atari import game_of
 from apportion.fast.compile import accelerate
-from apportion.presets import is_atari
 from apportion.run import checkpoint
 from apportion.run.cadence import crossed
 from apportion.run.files import full_disk
@@ -145,7 +145,7 @@ def _of_return(config: OnlineConfig) -> str:
     """What the table says about the return of the episodes played."""
     if config.env_type == "ep_rews":
         return "true, hidden from the learner"
-    return "of clipped rewards" if is_atari(config.env) else ""
+    return "of clipped rewards" if game_of(config.env) else ""
 
 
 def learner(policy: Policy, stack: ExitStack, say: Callable[[str], None]) -> Learner:
