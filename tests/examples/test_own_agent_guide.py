@@ -20,7 +20,7 @@ def blocks(language):
 
 
 def test_there_are_blocks_to_run():
-    assert len(blocks("python")) == 5 and len(blocks("bash")) == 1
+    assert len(blocks("python")) == 6 and len(blocks("bash")) == 1
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -48,6 +48,23 @@ def test_their_atari_wrappers_give_whole_games_in_stacked_frames():
     assert core.spec.obs_shape == (84, 84, 4) and core.spec.obs_dtype == "uint8" and len(core) == 0  # no game is over
 
 
+def test_stacks_go_in_a_frame_at_a_time_and_come_out_as_they_were_seen():
+    names = {}
+    exec(compile("\n".join(blocks("python")[3:5]), "blocks 3 and 4", "exec"), names)
+    envs, buffer = names["envs"], names["buffer"]
+    envs.action_space.seed(0)
+    (obs, _), seen = envs.reset(seed=0), set()
+    while not buffer.ready:
+        seen.add(obs[0].tobytes())
+        act = envs.action_space.sample()
+        next_obs, reward, terminated, truncated, infos = envs.step(act)
+        last_obs = infos["final_obs"][0][None] if "final_obs" in infos else next_obs
+        buffer.add(obs[:, -1], act, reward, terminated, truncated, last_obs[:, -1])
+        obs = next_obs
+    batch = buffer.sample(32)
+    assert batch.obs.shape == (32, 4, 84, 84) and {x.numpy().tobytes() for x in batch.obs} <= seen
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_labelled_episodes_are_read_back_by_minari(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -63,7 +80,7 @@ def test_labelled_episodes_are_read_back_by_minari(tmp_path, monkeypatch, capsys
         program, *args = shlex.split(line)
         assert program == "apportion"
         assert main([*args, *(["--steps", "20"] if args[0] == "fit" else [])]) == 0
-    exec(compile(blocks("python")[4], "the last block", "exec"), {})
+    exec(compile(blocks("python")[5], "the last block", "exec"), {})
     assert "200 steps with learned rewards" in capsys.readouterr().out
     sys.modules.pop("label_minari", None)
 

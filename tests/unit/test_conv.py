@@ -288,6 +288,10 @@ def test_every_door_to_the_reward_gives_the_same_numbers(spec, tmp_path):
     env.reset()
     played = [env.step(int(a))[1] for a in episode.act]
     np.testing.assert_allclose(played, expected, rtol=1e-4, atol=1e-6)
+    if spec.frames > 1:
+        env = LearnedReward(gym.wrappers.FrameStackObservation(Replay(episode, spec), spec.frames), model)
+        env.reset()
+        np.testing.assert_array_equal([env.step(int(a))[1] for a in episode.act], played)
 
 
 def test_a_stack_that_does_not_follow_is_refused():
@@ -319,6 +323,11 @@ def test_settings_of_vectors_are_refused_for_images():
         with pytest.raises(UserError, match=f"^{flag} is for vectors"):
             check_images(SINGLE, changed)
         check_images(Spec((4,), "float32", "discrete", 2), changed)
+
+
+def test_images_too_small_for_a_convolution_are_refused_before_a_run_begins():
+    with pytest.raises(UserError, match="images of 2 x 9 are too small for a convolution"):
+        check_images(Spec((2, 9, 3), "uint8", "discrete", 2), OnlineConfig(env="X", agent=DQNConfig()))
 
 
 def test_a_reward_of_images_needs_discrete_actions():

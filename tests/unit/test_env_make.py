@@ -239,6 +239,10 @@ def test_channels_in_front_are_refused(shape):
 
     with pytest.raises(UserError, match=r"channels first: images have them last here \(np.moveaxis\(obs, 0, -1\)\)"):
         spec_of(Image())
+    spec = spec_of(Image(), shape[0], stacked=True)
+    assert (spec.obs_shape, spec.frames) == (shape[1:], shape[0])
+    with pytest.raises(UserError, match="are no stacks of 5 frames"):
+        spec_of(Image(), 5, stacked=True)
 
 
 @pytest.mark.parametrize(

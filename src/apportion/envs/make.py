@@ -169,20 +169,25 @@ def frames_of(env: str, atari: AtariConfig) -> int:
     return atari.frames if game_of(env) is not None else 1
 
 
-def spec_of(env: gym.Env | VectorEnv, frames: int = 1) -> Spec:
+def spec_of(env: gym.Env | VectorEnv, frames: int = 1, stacked: bool = False) -> Spec:
     """What an agent that sees the newest `frames` observations must know of `env`.
 
-    Raises UserError for spaces that no agent here can handle.
+    `stacked`: `env` gives stacks of them already, (frames, *obs_shape); the Spec has the shape of one. Raises UserError
+    for spaces that no agent here can handle.
     """
     if isinstance(env, VectorEnv):
         obs, act = env.single_observation_space, env.single_action_space
     else:
         obs, act = env.observation_space, env.action_space
     obs_shape, obs_dtype, pixel_max = _observations(obs)
+    if stacked and (len(obs_shape) < 2 or obs_shape[0] != frames):
+        raise UserError(f"observations {obs_shape} are no stacks of {frames} frames, ({frames}, ...)")
+    obs_shape = obs_shape[1:] if stacked else obs_shape
     if obs_dtype == "uint8" and len(obs_shape) == 3 and obs_shape[0] <= 4 < min(obs_shape[1:]):
         raise UserError(
             f"observations {obs_shape} look like images with their channels first: images have them last here "
-            f"(np.moveaxis(obs, 0, -1)): move them {_WRAP}"
+            f"(np.moveaxis(obs, 0, -1)): move them {_WRAP}; "
+            "stacks of frames, in Python: spec_of(env, frames, stacked=True)"
         )
     if isinstance(act, spaces.Discrete):
         start = int(act.start)

@@ -166,11 +166,13 @@ class LearnedReward(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], model: RewardModel):
         super().__init__(env)
-        spec, frames = spec_of(env), model.spec.frames
-        self._stack = frames > 1 and spec.obs_shape != model.spec.seen_shape
+        frames = model.spec.frames
+        stacked = frames > 1 and env.observation_space.shape == model.spec.seen_shape
+        self._stack = frames > 1 and not stacked
+        spec = spec_of(env, frames, stacked)
         for what in ("obs_shape", "obs_dtype", "act_kind", "act_dim"):
             here, there = getattr(spec, what), getattr(model.spec, what)
-            if here != there and not (what == "obs_shape" and here == model.spec.seen_shape):
+            if here != there:
                 raise UserError(f"this reward model was learned with {what} {there}, and the environment has {here}")
         self.model = model
         self._last: deque[Any] = deque(maxlen=frames + 1 if self._stack else 2)
