@@ -10,6 +10,7 @@ from apportion.agents.dqn import DQN
 from apportion.agents.sac import SAC
 from apportion.agents.td3 import TD3
 from apportion.config import AgentConfig, DDPGConfig, DQNConfig, OnlineConfig, RewardConfig, SACConfig, TD3Config
+from apportion.nets.conv import Images, check_size
 from apportion.nets.normalizer import RunningNorm
 from apportion.types import Spec, UserError
 
@@ -34,10 +35,11 @@ def make_agent(
 
 
 def check_images(spec: Spec, config: OnlineConfig) -> None:
-    """Raises UserError where `spec` is of images and `config` is for vectors."""
+    """Raises UserError where `spec` is of images, and they are too small or `config` is for vectors."""
     if not spec.is_image:
         return
     _check_sees(spec, config.agent)
+    check_size(Images(spec).shape)
     if config.obs_normalization:
         raise UserError("--obs-normalization is for vectors: images are divided by their largest value already")
     for flag, units, default in (

@@ -64,6 +64,13 @@ class Images(nn.Module):
         return out.mul_(1 / self.pixel_max).permute(0, 3, 1, 2)
 
 
+def check_size(shape: Shape) -> None:
+    """Raises UserError for images that a convolution does not fit into."""
+    _, height, width = shape
+    if min(height, width) < 3:
+        raise UserError(f"images of {height} x {width} are too small for a convolution: flatten them")
+
+
 class Trunk(nn.Module):
     """(n, channels, height, width) -> (n, streams * out_features), ReLU after every layer, no padding.
 
@@ -74,9 +81,8 @@ class Trunk(nn.Module):
 
     def __init__(self, shape: Shape, generator: torch.Generator, streams: int = 1):
         super().__init__()
+        check_size(shape)
         channels, *sides = shape
-        if min(sides) < 3:
-            raise UserError(f"images of {sides[0]} x {sides[1]} are too small for a convolution: flatten them")
         layers, self.out_features = NATURE if min(sides) >= SMALLEST_FOR_NATURE else SMALL
         self.strides = [stride for _, _, stride in layers]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()  # layer by layer, the dense one last
