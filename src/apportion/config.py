@@ -127,7 +127,7 @@ class DQNConfig:
 
     hidden: tuple[int, ...] = (256, 256)  # units of each hidden layer
     optimizer: Literal["adam", "rmsprop"] = "adam"  # rmsprop: centred, decay .95 (Mnih et al. 2015)
-    q_lr: float = 6.25e-5  # step size
+    q_lr: float = 6.25e-5  # step size (for rmsprop the paper's is 2.5e-4, which the command line takes by itself)
     adam_eps: float = 1.5e-4  # Adam's epsilon
     double: bool = False  # choose the next action by the online network
     dueling: bool = False  # value and advantage streams

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apportion.config import DQNConfig, OnlineConfig, RewardConfig
+from apportion.config import AtariConfig, DQNConfig, OnlineConfig, RewardConfig
 from apportion.run import checkpoint
 from apportion.run.rundir import RunDir
 from apportion.store.ring import NAME, open_ring
@@ -62,10 +62,11 @@ def left_at(step: int, copy: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("alg", "num_envs"), [("rrd", 1), ("rd", 3), ("ircr", 1)])
-def test_an_interrupted_run_on_frames_ends_in_the_same_bits_wherever_they_lie(alg, num_envs, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_in_the_same_bits_wherever_its_frames_lie(alg, num_envs, tmp_path, monkeypatch, capsys):
     reward = RewardConfig(alg=alg, rrd_batch_size=8, rrd_sample_size=4, return_correction=alg == "rrd")
     config = replace(DOTS, reward=reward, num_envs=num_envs, timesteps=6 if num_envs == 3 else 5)
     train_online(config, tmp_path / "memory", progress=False)
+    assert ("warning: --alg rd looks at every image of whole episodes" in capsys.readouterr().err) == (alg == "rd")
     left_at(270, tmp_path / "left", monkeypatch)  # 50 steps after the second checkpoint
     train_online(replace(config, store="memmap"), tmp_path / "disk", progress=False)
     assert bits(tmp_path / "memory") == bits(tmp_path / "disk")
@@ -74,6 +75,20 @@ def test_an_interrupted_run_on_frames_ends_in_the_same_bits_wherever_they_lie(al
     monkeypatch.setattr(environments, "frames_of", lambda env, atari: 3)
     resume(tmp_path / "left", progress=False)
     assert bits(tmp_path / "left") == bits(tmp_path / "disk")
+
+
+def test_an_interrupted_run_on_a_game_ends_in_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.undo()  # the game's own number of frames
+    game = replace(
+        DOTS, env="Assault", atari=AtariConfig(sticky=True), buffer_size=27_100, test_timesteps=10, warmup=1200,
+        steps=1300, eval_every=1300, save_freq=1250, timesteps=10,
+    )  # fmt: skip
+    train_online(game, tmp_path / "memory", progress=False)
+    left_at(1280, tmp_path / "left", monkeypatch)  # in the middle of a game, 30 steps after the first checkpoint
+    train_online(replace(game, store="memmap"), tmp_path / "disk", progress=False)
+    monkeypatch.undo()
+    resume(tmp_path / "left", progress=False)
+    assert bits(tmp_path / "memory") == bits(tmp_path / "disk") == bits(tmp_path / "left")
 
 
 def test_where_all_frames_are_damaged_there_is_nothing_to_go_on_from(tmp_path, monkeypatch, capsys):

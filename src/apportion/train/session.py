@@ -95,6 +95,11 @@ def make_session(config: OnlineConfig, run: RunDir, warn: Callable[[str], None])
             "warning: --return-correction asks the reward network about every stored image again, at updates 1, 2, 4, "
             "..., then at every 1,000th: minutes each time for hundreds of thousands of them"
         )
+    if spec.is_image and config.reward.alg == "rd":
+        warn(
+            "warning: --alg rd looks at every image of whole episodes in each update, several hundred kB of memory for "
+            "each in Atari games: gigabytes where episodes have thousands of steps; --alg rrd looks at K of each"
+        )
     limit = _limit(config)
     check_subset_size(config, limit)
     streams = Streams(config.seed)
