@@ -158,3 +158,17 @@ def test_a_slip_is_told_before_any_run_directory(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert not said.out and "Hopper" in said.err and said.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("alg", ["rrd", "ircr"])
+def test_the_readmes_atari_lines_play_and_learn(alg, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    short = "--epochs=1 --cycles=1 --iterations=13 --timesteps=100 --warmup=1200 --train_batches=2 --batch_size=4"
+    short += " --buffer_size=27100 --test_rollouts=1 --test_timesteps=20"
+    short += " --rrd_batch_size=4 --rrd_sample_size=4" if alg == "rrd" else ""
+    tag = f"{alg.upper()}-DQN Assault"
+    assert main([f"--tag={tag}", f"--alg={alg}", "--basis_alg=dqn", "--env=Assault", *short.split()]) == 0
+    run = tmp_path / "runs" / tag.replace(" ", "-")
+    last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert last["step"] == 1300 and last["agent/q_loss"] >= 0 and ("reward/R_loss" in last) == (alg == "rrd")
+    assert np.load(run / "rews" / "Assault.npz")["info"].shape == (1, 2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from apportion.agents import make_agent
+from apportion.agents.dqn import epsilon
 from apportion.config import DDPGConfig, DQNConfig, SACConfig, TD3Config
 from apportion.rng import Streams
 from apportion.store import sample
@@ -138,3 +139,31 @@ def test_state_brings_back_the_same_agent(name):
             a.update(batch, a.update_noise(streams, 16), a.due())
     for (key, x), y in zip(agent.state_dict().items(), twin.state_dict().values(), strict=True):
         assert torch.equal(x, y), key
+
+
+def test_dqn_explores_by_env_steps():
+    config = DQNConfig(eps_l=1.0, eps_r=0.1, eps_decay=1000)
+    assert [round(epsilon(config, step), 6) for step in (0, 500, 1000, 5000)] == [1.0, 0.55, 0.1, 0.1]
+    spec, streams, n = Spec((1,), "float32", "discrete", 4), Streams(0), 4000
+    agent = make_agent(spec, config, streams.torch_generator("init"), None, torch.device("cpu"))
+    obs = torch.ones(n, 1)
+    greedy = agent.act(obs, None, 0)
+    for step in (0, 500, 5000):
+        noise = agent.act_noise(streams, n)
+        differs = (agent.act(obs, noise, step) != greedy).float().mean().item()
+        assert differs == pytest.approx(0.75 * epsilon(config, step), abs=0.03)  # 1 in 4 is greedy
+
+
+def test_dqn_copies_its_target_every_so_many_updates_and_not_in_between():
+    spec, streams = Spec((1,), "float32", "discrete", 2), Streams(0)
+    config = DQNConfig(hidden=(8,), q_lr=1e-2, train_target=3)
+    agent = make_agent(spec, config, streams.torch_generator("init"), None, torch.device("cpu"))
+    store = EpisodeStore(100, spec)
+    store.add(Episode(np.ones((5, 1), np.float32), np.zeros(4, np.int64), np.ones(4, np.float32), True, 0, 0))
+    before = agent.target(torch.ones(1, 1))
+    for update in range(1, 7):
+        agent.update(sample.transitions(store, 8, 0.9, streams.generator("replay")), {}, agent.due())
+        now, online = agent.target(torch.ones(1, 1)), agent.critic(torch.ones(1, 1))
+        assert torch.equal(now, online if update % 3 == 0 else before)
+        assert torch.equal(now, online) == (update % 3 == 0)
+        before = now

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,7 +85,6 @@ def test_an_episode_seen_as_a_whole_step_by_step_or_from_its_end_is_the_same(len
     expected = np.stack(played(obs, frames))
     t = np.arange(length + 1)
     np.testing.assert_array_equal(seen(obs, t, frames), expected)
-    np.testing.assert_array_equal(seen(torch.from_numpy(obs), t, frames).numpy(), expected)
     for end in t:
         np.testing.assert_array_equal(seen_now(list(obs[: end + 1]), frames), expected[end])
     np.testing.assert_array_equal(seen(obs, t, 1), obs)

@@ -193,9 +193,10 @@ else:
 """
 
 
-def test_kill_minus_nine_at_random_points_loses_nothing(tmp_path):
+@pytest.mark.parametrize("store", ["memory", "memmap"])
+def test_kill_minus_nine_at_random_points_loses_nothing(store, tmp_path):
     """Kill the process again and again, anywhere; a last life finishes with the bits of a run that was let alone."""
-    settings = config(steps=600, save_freq=50, keep_checkpoints=2)
+    settings = config(steps=600, save_freq=50, keep_checkpoints=2, store=store)
     train_online(settings, tmp_path / "whole", progress=False)
     path, chance = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-c", RUN, str(path), json.dumps(to_json(settings)), TESTS]

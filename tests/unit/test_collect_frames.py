@@ -148,4 +148,4 @@ def test_best_episodes_of_frames_are_kept_once():
     for number, length in enumerate((3, 5, 2, 6)):  # the return grows with the length
         best.offer(made(number, length))
     assert [best.store.episode(i).length for i in range(2)] == [5, 6]
-    assert best.store.obs.shape == (6 + 7, 3, 3) and "_episodes" not in vars(best)
+    assert best.store.obs.shape == (6 + 7, 3, 3)

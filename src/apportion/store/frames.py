@@ -6,23 +6,19 @@ Before an episode's start its first observation repeats; nothing of another epis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
 
-
-def seen(obs: Array, t: np.ndarray, frames: int) -> Array:
+def seen(obs: np.ndarray, t: np.ndarray, frames: int) -> np.ndarray:
     """(n, *seen_shape): what is seen at steps `t` (n,) of the one episode `obs` (T + 1, *obs_shape).
 
     That is observations max(t - frames + 1, 0) to t, stacked (n, frames, *obs_shape), or observation t alone, (n,
     *obs_shape), where `frames` is 1. A copy.
     """
     index = t if frames == 1 else np.maximum(t[:, None] + np.arange(1 - frames, 1), 0)
-    return obs[index] if isinstance(obs, np.ndarray) else obs[torch.from_numpy(index).to(obs.device)]
+    return obs[index]
 
 
 def seen_now(obs: Sequence[np.ndarray] | np.ndarray, frames: int) -> np.ndarray:
