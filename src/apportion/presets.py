@@ -67,24 +67,12 @@ def with_rmsprop(config: OnlineConfig) -> OnlineConfig:
 def compile_if_it_pays(config: OnlineConfig) -> OnlineConfig:
     """`config` with its update compiled where that saves more than its minute: many updates, a CPU, a C++ compiler.
 
-    Not on images: convolutions stay what they are, and `--threads 2` puts reward model and agent side by side instead.
+    Not in Atari games: large convolutions stay what they are, and `--threads 2` puts reward model and agent side by
+    side instead.
     """
     updates = (config.steps - config.warmup) // config.timesteps * config.train_batches
-    pays = updates >= 30_000 and config.device == "cpu" and has_cxx() and not _sees_images(config)
+    pays = updates >= 30_000 and config.device == "cpu" and has_cxx() and not is_atari(config.env)
     return replace(config, compile=pays)
-
-
-def _sees_images(config: OnlineConfig) -> bool:
-    """Only dqn can; an environment is made to see whether it does. Raises UserError if it cannot be made."""
-    if not isinstance(config.agent, DQNConfig) or is_atari(config.env):
-        return isinstance(config.agent, DQNConfig)
-    from apportion.envs.make import make_one, spec_of
-
-    env = make_one(config.env, False)
-    try:
-        return spec_of(env).is_image
-    finally:
-        env.close()
 
 
 def _dqn(config: OnlineConfig) -> OnlineConfig:

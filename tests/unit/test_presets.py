@@ -125,9 +125,6 @@ def test_a_long_run_is_compiled_where_there_is_a_compiler(compiler, pays, monkey
     monkeypatch.setenv("CXX", compiler)
     assert compile_if_it_pays(defaults("rrd", "sac", "Ant-v5")).compile is pays
     assert compile_if_it_pays(PRESETS["quickstart"].config()).compile is False  # 14,000 updates
-    assert compile_if_it_pays(defaults("rrd", "dqn", "CartPole-v1")).compile is pays
-    for images in ("Assault", "films_for_tests:Planes"):
-        assert compile_if_it_pays(defaults("rrd", "dqn", images)).compile is False
 
 
 def test_a_preset_without_an_environment_asks_for_one():
