@@ -135,7 +135,7 @@ def make_vector(
 ) -> SyncVectorEnv | AsyncVectorEnv:
     """`num_envs` environments side by side, in this process or in one each; the caller resets them (`Collector`).
 
-    Atari games too: ale-py's own AtariVectorEnv loads the game anew at each seeded reset, in all 0.14 s of CPU time.
+    Atari games too: ale-py's own AtariVectorEnv is slower where episodes have seeds (benchmarks/atari_envs.py).
     """
     make = functools.partial(make_one, env, episodic, atari=atari, clip=clip)
     if kind == "sync":
