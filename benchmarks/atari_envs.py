@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from functools import partial
 from importlib.metadata import version
@@ -26,8 +24,7 @@ from gymnasium.vector import VectorEnv
 
 from apportion.envs.atari import rom_of
 from apportion.envs.make import make_vector
-from apportion.run.rundir import cpu_name
-from speed import quartiles
+from figures import machine, quartiles
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "atari-envs.json"
 OURS = ("ours in one process", "ours in one process each")
@@ -89,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     by_envs: dict[str, Any] = {}
     result = {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": machine(),
         "ale_py": version("ale-py"),
         "game": args.game,
         "turns": args.turns,

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -28,7 +26,8 @@ from apportion import train_online, write_report
 from apportion.config import OnlineConfig
 from apportion.presets import PRESETS
 from apportion.run.metrics import read_lines
-from apportion.run.rundir import RunDir, cpu_name
+from apportion.run.rundir import RunDir
+from figures import machine
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "atari-run.json"
 SKIP = 4  # frames to a step
@@ -90,7 +89,7 @@ def main() -> None:
         )
     found = measured(settings(args.game, args.frames // SKIP, args.threads))
     result = {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": machine(),
         "torch": torch.__version__,
         "game": args.game,
         "threads": args.threads,

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,11 +30,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from apportion.config import AtariConfig, OnlineConfig, RewardConfig, to_json
 from apportion.envs.atari import make_atari
 from apportion.presets import PRESETS
-from apportion.run.rundir import RunDir, cpu_name
+from apportion.run.rundir import RunDir
 from apportion.train.online import iteration, learner, sides
 from apportion.train.process import use_threads
 from apportion.train.session import make_session
-from speed import quartiles
+from figures import machine, quartiles
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "atari-speed.json"
 WARMUP, BUFFER, EPSILON = 3_000, 20_000, 0.1
@@ -127,7 +125,7 @@ def main() -> None:
     args = parser.parse_args()
     by_threads: dict[str, dict[str, Any]] = {}
     result = {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": machine(),
         "torch": torch.__version__,
         "game": args.game,
         "pairs": args.pairs,

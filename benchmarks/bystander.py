@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +33,7 @@ from apportion.power.grid.world import GridWorld
 from apportion.power.params import PowerParams
 from apportion.report.style import BLUE, GREEN, ORANGE, save, styled
 from apportion.run.files import write_json
-from apportion.run.rundir import cpu_name
+from figures import machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "bystander.json"
 SIZES: dict[str, dict[str, int]] = {
@@ -124,7 +122,7 @@ def summary(worlds: list[dict[str, Any]], base: PowerParams) -> dict[str, Any]:
     groups = {kind: [world for world in worlds if world["kind"] == kind] for kind in kinds}
     groups |= {"all": worlds} if len(kinds) > 1 else {}
     return {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": machine(),
         "setting": setting(base),
         "seeds": {kind: [world["seed"] for world in groups[kind]] for kind in kinds},
         "tables": {name: {group: table(of, name) for group, of in groups.items()} for name in MEASURES},

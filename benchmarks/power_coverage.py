@@ -12,8 +12,6 @@ a 256-state world after 250,000 steps. Writes docs/results/power-coverage.json.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from apportion.power.learn.priors import make_prior
 from apportion.power.learn.stages import beta_r_at, epsilon_at
 from apportion.power.learn.states import keys_of
 from apportion.run.files import write_json
-from apportion.run.rundir import cpu_name
+from figures import machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-coverage.json"
 STEPS, ROUNDS, EVERY = 250_000, 50, 50  # env steps; steps of each environment at a time; env steps per training step
@@ -69,8 +67,7 @@ def main() -> None:
         for seed in range(args.seeds):
             runs.append(run(curiosity, seed))
             print({k: v for k, v in runs[-1].items() if k != "curve"}, runs[-1]["curve"][-1], flush=True)
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
-    write_json(args.out, {"machine": machine, "torch": torch.__version__, "runs": runs})
+    write_json(args.out, {"machine": machine() | {"threads": 1}, "torch": torch.__version__, "runs": runs})
 
 
 if __name__ == "__main__":

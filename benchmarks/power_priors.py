@@ -11,8 +11,6 @@ Writes docs/results/power-priors.json.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ from apportion.power.learn.config import Phase2Config
 from apportion.power.learn.estimators import make_estimators
 from apportion.power.learn.priors import make_prior
 from apportion.run.files import write_json
-from apportion.run.rundir import cpu_name
 from apportion.types import UserError
+from figures import machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-priors.json"
 PRIORS = ("shortest-path", "learned")
@@ -71,8 +69,7 @@ def main() -> None:
     for name in args.worlds:
         rows.append(row(name))
         print(rows[-1], flush=True)
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
-    write_json(args.out, {"machine": machine, "torch": torch.__version__, "rows": rows})
+    write_json(args.out, {"machine": machine() | {"threads": 1}, "torch": torch.__version__, "rows": rows})
 
 
 if __name__ == "__main__":

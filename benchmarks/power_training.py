@@ -15,8 +15,6 @@ from the same run. Writes docs/results/power-training.json.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -37,8 +35,8 @@ from apportion.power.learn.priors import make_prior
 from apportion.power.learn.states import StateTable, joint_actions
 from apportion.run.files import write_json
 from apportion.run.metrics import read_lines
-from apportion.run.rundir import cpu_name
 from apportion.train.power import train_power
+from figures import machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "power-training.json"
 LARGER = """\
@@ -172,7 +170,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     result: dict[str, Any] = {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1},
+        "machine": machine() | {"threads": 1},
         "torch": torch.__version__,
         "training_steps_per_cpu_second": {},
         "environment_steps": {},

@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,13 +28,13 @@ import numpy as np
 from apportion.data.rlds import RldsSet
 from apportion.data.rlds_meta import version_folder
 from apportion.data.schema import episodes
-from apportion.run.rundir import cpu_name
 
 HERE = Path(__file__).parent.parent
 PEER = r"""
 import json, sys, time
 begin = time.perf_counter()
 import numpy as np, resource, tensorflow as tf, tensorflow_datasets as tfds
+from figures import machine, quartiles
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 imported = time.perf_counter() - begin
@@ -112,11 +110,6 @@ def peer(python: str, paths: list[Path]) -> tuple[dict[str, Any], Callable[[], d
     return answer(), read
 
 
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": middle, "quartile1": low, "quartile3": high}
-
-
 def same(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Exits unless both have read the same; TensorFlow's decoder differs by some grey levels in some pixels."""
     counts = all(mine[key] == theirs[key] for key in ("steps", "images"))
@@ -146,7 +139,7 @@ def main() -> None:
     }
     packages = ("numpy", "simplejpeg", "google-crc32c")
     result = {
-        "machine": {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1},
+        "machine": machine() | {"threads": 1},
         "versions": {name: version(name) for name in packages} | {k: about[k] for k in ("tensorflow", "tfds")},
         "setting": {
             "sets": [path.parent.name for path in paths],

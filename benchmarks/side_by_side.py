@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import islice
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from apportion.run.files import write_json
-from apportion.run.rundir import cpu_name
+from figures import machine
 
 
 def side_by_side(work: Callable[..., dict[str, Any]], wanted: Iterable[tuple], jobs: int) -> Iterator[dict[str, Any]]:
@@ -42,7 +40,6 @@ def into_file(
 
     `names`: under which entries of a run `wanted` is found again. Raises SystemExit if `out` has other `settings`.
     """
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1}
     runs: list[dict[str, Any]] = []
     if out.exists():
         before = json.loads(out.read_text())
@@ -57,4 +54,6 @@ def into_file(
     for run in side_by_side(work, [run for run in wanted if run not in known], jobs):
         print(line(run), flush=True)
         runs = sorted([*runs, run], key=key)
-        write_json(out, {"machine": machine, "torch": torch.__version__, "settings": settings, "runs": runs})
+        write_json(
+            out, {"machine": machine() | {"threads": 1}, "torch": torch.__version__, "settings": settings, "runs": runs}
+        )

@@ -35,6 +35,7 @@ from apportion.run.rundir import cpu_name
 from apportion.store.episodes import EpisodeStore
 from apportion.train.update import learner_update
 from apportion.types import Episode, Spec
+from figures import quartiles
 
 OBS, ACT, BATCH, EPISODE = 17, 6, 256, 1000
 UPDATES = 100  # per iteration
@@ -94,11 +95,6 @@ def sampling_us(store: EpisodeStore, pairs: int) -> float:
         drawn = sum(1 for _ in method.draws(store, UPDATES, BATCH, 0.99, streams))
         times.append((time.perf_counter() - start) / drawn * 1e6)
     return statistics.median(times)
-
-
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": middle, "quartile1": low, "quartile3": high}
 
 
 def main() -> None:

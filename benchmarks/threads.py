@@ -8,8 +8,6 @@ Writes docs/results/threads.json. The default of `--threads` is 1 because of it.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -17,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apportion.run.rundir import cpu_name
-from speed import filled_store, ours, quartiles
+from figures import machine, quartiles
+from speed import filled_store, ours
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "threads.json"
 UPDATES, TURNS = 40, 25
@@ -35,9 +33,8 @@ def main() -> None:
             run(UPDATES)
             ms[threads].append((time.perf_counter() - start) / UPDATES * 1e3)
     ratio = [one / two for one, two in zip(ms[1], ms[2], strict=True)]
-    machine = {"cpu": cpu_name(), "platform": platform.platform(), "cores": os.cpu_count()}
     result = {
-        "machine": machine,
+        "machine": machine(),
         "torch": torch.__version__,
         "wall_ms_per_update": {str(threads): quartiles(values) for threads, values in ms.items()},
         "speed_of_two_threads_relative_to_one": quartiles(ratio),
